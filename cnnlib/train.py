@@ -1,0 +1,409 @@
+"""Training: `fit`, `evaluate`, `predict` and the history of a run."""
+
+import functools
+import math
+import signal
+import sys
+import threading
+import time
+import warnings
+import zlib
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+from cnnlib.checkpoint import check_identity, load_checkpoint, save_checkpoint
+from cnnlib.data import batches, to_float
+from cnnlib.env import best_device
+from cnnlib.errors import ParameterError
+
+
+@dataclass
+class History:
+    """What happened in a training run.
+
+    Attributes:
+        epochs: one dict a finished epoch: epoch, train_loss, train_accuracy, val_loss, val_accuracy
+            (both absent without a validation set), lr (of its last step), seconds. The training
+            numbers are means over the epoch's batches, taken while the weights changed.
+        step_losses: the loss of every step.
+        interrupted: whether the run was stopped early; the model keeps what it had learned.
+        diverged: whether the loss stopped being finite, which ends a run.
+    """
+
+    epochs: list[dict] = field(default_factory=list)
+    step_losses: list[float] = field(default_factory=list)
+    interrupted: bool = False
+    diverged: bool = False
+
+    def __getitem__(self, name):
+        """Return one column, such as history["val_accuracy"], as a list with one value an epoch."""
+        if self.epochs and name not in self.epochs[0]:
+            raise ParameterError(f"history has no {name!r}; it has {list(self.epochs[0])}")
+        return [record[name] for record in self.epochs]
+
+    def frame(self):
+        """Return the epochs as a pandas DataFrame, indexed by epoch."""
+        import pandas as pd
+
+        return pd.DataFrame(self.epochs).set_index("epoch") if self.epochs else pd.DataFrame()
+
+    def __repr__(self):
+        end = ", interrupted" if self.interrupted else ", diverged" if self.diverged else ""
+        last = self.epochs[-1] if self.epochs else {}
+        numbers = "".join(
+            f", {k} {last[k]:.4f}" for k in ("train_loss", "val_accuracy") if k in last
+        )
+        return f"History({len(self.epochs)} epochs, {len(self.step_losses):,} steps{numbers}{end})"
+
+
+class Score(NamedTuple):
+    """A model's result on a data set: mean loss, share of correct predictions, and their count."""
+
+    loss: float
+    accuracy: float
+    correct: int
+    total: int
+
+
+def warmup_linear(optimizer, total_steps, warmup=0.2):
+    """Raise the learning rate linearly over the first steps, then lower it linearly to zero.
+
+    Args:
+        optimizer: its learning rate becomes the peak.
+        total_steps: steps of the whole run, at least 1.
+        warmup: share of the steps spent rising, between 0 and 1 (both excluded).
+
+    Returns:
+        torch.optim.lr_scheduler.LRScheduler, to be stepped after every optimizer step.
+
+    Source: Smith 2018, "A Disciplined Approach to Neural Network Hyper-Parameters", sec. 4 (the
+        one-cycle policy, here without its final phase).
+    First built in: notebooks/03_mnist_cnn.ipynb
+    """
+    peak = max(1.0, warmup * total_steps)
+
+    def factor(step):
+        return min((step + 1) / peak, max(0.0, (total_steps - step) / (total_steps - peak + 1)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, factor)
+
+
+def predict(model, images, batch_size=1000):
+    """Return a model's logits, computed in evaluation mode and without gradients.
+
+    Args:
+        model: images (N, C, H, W) float 0–1 → logits. Its mode is restored afterwards.
+        images: (N, C, H, W) uint8, or float already on the scale 0–1.
+        batch_size: images a forward pass; it bounds the memory.
+
+    Returns:
+        (N, K) float tensor on the CPU.
+    """
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            chunks = [model(to_float(chunk.to(device))).cpu() for chunk in images.split(batch_size)]
+    finally:
+        model.train(training)
+    return torch.cat(chunks)
+
+
+def evaluate(model, data, loss=F.cross_entropy, batch_size=1000):
+    """Measure a model on a data set, in evaluation mode and without gradients.
+
+    Args:
+        model: images (N, C, H, W) float 0–1 → logits (N, K).
+        data: Dataset, not empty.
+        loss: function of logits and labels that returns their mean loss.
+        batch_size: images a forward pass; it changes memory and time, not the result.
+
+    Returns:
+        Score: loss, accuracy (0 to 1), correct, total.
+    """
+    logits = predict(model, data.images, batch_size)
+    labels = data.labels.cpu()
+    correct = int((logits.argmax(dim=1) == labels).sum())
+    return Score(loss(logits, labels).item(), correct / len(data), correct, len(data))
+
+
+def fit(
+    model,
+    train,
+    val=None,
+    *,
+    epochs,
+    batch_size=128,
+    lr=1e-3,
+    optimizer=torch.optim.Adam,
+    schedule=None,
+    loss=F.cross_entropy,
+    seed=0,
+    device="auto",
+    checkpoint=None,
+    checkpoint_steps=None,
+    progress=True,
+):
+    """Train a model in place.
+
+    An interrupt (the stop button, Ctrl-C) ends the run after the step at hand: the model keeps what
+    it has learned and the history says so; a second one ends it at once. A loss that is no longer
+    finite ends the run too.
+
+    With a checkpoint, the run's whole state (weights, optimizer, schedule, random generators, place
+    in the epoch) is saved there after each epoch. The same call made again goes on from that state
+    and ends with the very same weights as a run that was never stopped, wherever it was killed.
+
+    Args:
+        model: images (N, C, H, W) float 0–1 → logits (N, K). It is moved to the device.
+        train: Dataset, not empty.
+        val: Dataset measured after each epoch, or None.
+        epochs: passes over `train`, at least 1.
+        batch_size: images a step.
+        lr: learning rate, above 0; the peak where there is a schedule.
+        optimizer: function of (parameters, lr) that returns an optimizer, such as torch.optim.SGD or
+            functools.partial(torch.optim.SGD, momentum=0.9).
+        schedule: function of (optimizer, total_steps) that returns a learning-rate scheduler, such as
+            `warmup_linear`; None keeps the rate.
+        loss: function of logits (N, K) and labels (N,) that returns their mean loss.
+        seed: int that decides the order of the images and the model's own randomness, such as
+            dropout. The caller's generators are left as they were.
+        device: "auto", "cpu", "cuda", …; see `cnnlib.env.best_device`.
+        checkpoint: path of the checkpoint file, or None.
+        checkpoint_steps: save every so many steps too, at least 1.
+        progress: whether to show a progress bar.
+
+    Returns:
+        History
+
+    Raises:
+        ParameterError: an argument outside its range, or labels and logits that do not fit together.
+        CheckpointError: the checkpoint cannot be read, or belongs to another run.
+
+    First built in: notebooks/03_mnist_cnn.ipynb
+    """
+    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("len(train)", len(train))):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ParameterError(f"{name} is {value!r}; it must be a whole number, 1 or more")
+    if not lr > 0:
+        raise ParameterError(f"lr is {lr!r}; it must be above 0")
+    if checkpoint_steps is not None and (checkpoint is None or checkpoint_steps < 1):
+        raise ParameterError(
+            f"checkpoint_steps is {checkpoint_steps!r} with checkpoint={checkpoint!r}; it must be 1 "
+            "or more, and needs the path of a checkpoint"
+        )
+    device = best_device(device)
+    model.to(device)
+    train, val = train.to(device), None if val is None else val.to(device)
+    _check_logits(model, train)
+
+    steps_per_epoch = math.ceil(len(train) / batch_size)
+    built = optimizer(model.parameters(), lr=lr)
+    scheduler = schedule(built, epochs * steps_per_epoch) if schedule else None
+    run = _Run(model, built, scheduler, loss)
+    identity = {
+        "model": str(model),
+        "train": zlib.crc32(train.labels.cpu().numpy(), zlib.crc32(train.images.cpu().numpy())),
+        "batch_size": batch_size,
+        "lr": lr,
+        "optimizer": _name(optimizer),
+        "schedule": f"{_name(schedule)} over {epochs} epochs" if schedule else "none",
+        "loss": _name(loss),
+        "seed": seed,
+    }
+
+    def save():
+        if checkpoint is not None:
+            save_checkpoint(checkpoint, {"identity": identity, **run.state()})
+
+    history = run.history
+    with _own_randomness(seed, device), _DeferredInterrupt() as interrupt:
+        if checkpoint is not None and Path(checkpoint).exists():
+            saved = load_checkpoint(checkpoint)
+            check_identity(checkpoint, saved["identity"], identity)
+            run.restore(saved)
+        bar = tqdm(
+            total=epochs * steps_per_epoch,
+            initial=run.epoch * steps_per_epoch + run.step,
+            disable=not progress,
+            file=sys.stdout,  # what goes to stderr is shown on red in a notebook
+            unit="step",
+            ncols=100,
+            mininterval=0.5,
+        )
+        with bar:
+            while run.epoch < epochs and not (interrupt.requested or history.diverged):
+                started = time.perf_counter()
+                model.train()
+                # A generator for each epoch: a resumed run needs no memory of the earlier ones.
+                order = torch.Generator().manual_seed((seed << 20) + run.epoch)
+                for images, labels in islice(batches(train, batch_size, order), run.step, None):
+                    run.learn(images, labels)
+                    bar.update()
+                    if interrupt.requested or history.diverged:
+                        break
+                    if checkpoint_steps and run.step % checkpoint_steps == 0:
+                        save()
+                if run.step == steps_per_epoch and not history.diverged:
+                    score = None if val is None else evaluate(model, val, loss)
+                    run.finish_epoch(len(train), score, time.perf_counter() - started)
+                    bar.set_postfix_str(_summary(history.epochs[-1]))
+                    save()
+        history.interrupted = run.epoch < epochs and not history.diverged
+        if history.interrupted:
+            save()
+    if history.interrupted:
+        print(f"Interrupted after {len(history.step_losses):,} steps; the model keeps them.")
+    if history.diverged:
+        print(f"Stopped after {len(history.step_losses):,} steps: the loss is no longer finite.")
+    return history
+
+
+class _Run:
+    """The state of a training run, and the two events that change it: a step and an epoch's end."""
+
+    def __init__(self, model, optimizer, scheduler, loss):
+        self.model, self.optimizer, self.scheduler, self.loss = model, optimizer, scheduler, loss
+        self.history = History()
+        self.epoch = self.step = 0  # the place of the next batch
+        self.correct = 0  # in this epoch; a tensor from the first step on
+        self.lr = 0.0  # of the last step
+        self.pending = []  # losses still on the device: reading each would make a GPU wait
+
+    def learn(self, images, labels):
+        logits = self.model(to_float(images))
+        value = self.loss(logits, labels)
+        self.optimizer.zero_grad()
+        value.backward()
+        self.optimizer.step()
+        self.lr = self.optimizer.param_groups[0]["lr"]
+        if self.scheduler:
+            self.scheduler.step()
+        self.correct += (logits.detach().argmax(dim=1) == labels).sum()
+        self.pending.append(value.detach())
+        self.step += 1
+        if self.step % 10 == 0:
+            self.read_losses()
+
+    def read_losses(self):
+        values = torch.stack(self.pending).tolist() if self.pending else []
+        self.pending.clear()
+        self.history.step_losses += values
+        self.history.diverged |= not all(map(math.isfinite, values))
+
+    def finish_epoch(self, images, score, seconds):
+        self.read_losses()
+        losses = self.history.step_losses[-self.step :]
+        record = {
+            "epoch": self.epoch + 1,
+            "train_loss": sum(losses) / len(losses),
+            "train_accuracy": int(self.correct) / images,
+        }
+        if score is not None:
+            record |= {"val_loss": score.loss, "val_accuracy": score.accuracy}
+        self.history.epochs.append(record | {"lr": self.lr, "seconds": seconds})
+        self.epoch, self.step, self.correct = self.epoch + 1, 0, 0
+
+    def state(self):
+        self.read_losses()
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "correct": int(self.correct),
+            "history": asdict(self.history),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
+        }
+
+    def restore(self, state):
+        self.epoch, self.step, self.correct = state["epoch"], state["step"], state["correct"]
+        vars(self.history).update(state["history"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler:
+            self.scheduler.load_state_dict(state["scheduler"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if len(state["random"]["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["random"]["cuda"])
+
+
+class _DeferredInterrupt:
+    """Turns the first SIGINT into a request to stop, so that no step is cut in half."""
+
+    requested = False
+
+    def __enter__(self):
+        # Only the main thread may handle signals; elsewhere an interrupt does what it always does.
+        self.main = threading.current_thread() is threading.main_thread()
+        if self.main:
+            self.previous = signal.signal(signal.SIGINT, self.handle)
+        return self
+
+    def handle(self, *_):
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def __exit__(self, *_):
+        if self.main:
+            signal.signal(signal.SIGINT, self.previous)
+
+
+@contextmanager
+def _own_randomness(seed, device):
+    """Seed torch for the block, and give the caller's generators back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def _check_logits(model, train):
+    """Find the mistakes that a first pass over two images shows, before any training."""
+    try:
+        logits = predict(model, train.images[:2])
+    except RuntimeError as error:
+        error.add_note(f"The model was given images of shape {tuple(train.images[:2].shape)}.")
+        raise
+    if logits.ndim != 2:
+        raise ParameterError(
+            f"the model returns {tuple(logits.shape)}; it must return (N, K) logits"
+        )
+    highest = int(train.labels.max())
+    if int(train.labels.min()) < 0 or highest >= logits.shape[1]:
+        raise ParameterError(
+            f"labels go from {int(train.labels.min())} to {highest}, but the model returns "
+            f"{logits.shape[1]} logits, for labels 0 to {logits.shape[1] - 1}"
+        )
+    if (logits >= 0).all() and torch.allclose(logits.sum(dim=1), torch.ones(len(logits))):
+        warnings.warn(
+            "The model returns probabilities. Cross-entropy takes logits and applies softmax itself: "
+            "return the last layer's output as it is.",
+            stacklevel=3,
+        )
+
+
+def _name(function):
+    """Describe a function so that another run's can be compared with it."""
+    if isinstance(function, functools.partial):
+        arguments = [
+            *map(repr, function.args),
+            *(f"{k}={v!r}" for k, v in function.keywords.items()),
+        ]
+        return f"{_name(function.func)}({', '.join(arguments)})"
+    return getattr(function, "__qualname__", repr(function))
+
+
+def _summary(record):
+    val = f", val {100 * record['val_accuracy']:.2f} %" if "val_accuracy" in record else ""
+    return f"epoch {record['epoch']}: loss {record['train_loss']:.4f}{val}"
