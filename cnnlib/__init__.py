@@ -17,6 +17,4 @@ repair_torchvision()
 def __getattr__(name):
     if name in _SUBMODULES:
         return importlib.import_module(f"cnnlib.{name}")
-    raise AttributeError(
-        f"module 'cnnlib' has no attribute {name!r}; it has {', '.join(_SUBMODULES)}"
-    )
+    raise AttributeError(f"module 'cnnlib' has no attribute {name!r}; it has {', '.join(_SUBMODULES)}")

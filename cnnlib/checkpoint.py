@@ -43,9 +43,7 @@ def load_checkpoint(path):
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}; check the path") from None
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
-        first_line = (
-            str(error).strip().splitlines()[0] if str(error).strip() else "the file ends early"
-        )
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else "the file ends early"
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({first_line[:100]}); delete it to start afresh"
         ) from None

@@ -26,22 +26,19 @@ def claim(text, holds, evidence):
     """
     for name, value in (("text", text), ("evidence", evidence)):
         if not isinstance(value, str) or not value.strip():
-            raise ParameterError(
-                f"claim's {name} is {value!r}; it must be a string that says something"
-            )
+            raise ParameterError(f"claim's {name} is {value!r}; it must be a string that says something")
     verdict = np.asarray(holds)  # Python, NumPy and torch bools alike
     if verdict.dtype != bool or verdict.size != 1:
         raise ParameterError(f"claim's holds is {holds!r}; it must be one bool, such as `a > b`")
     holds = verdict.item()
     mark, color = ("✓", "#009E73") if holds else ("✗", "#D55E00")
     style = f"border-left: 4px solid {color}; padding: 0.3em 0.8em; margin: 0.3em 0"
-    display(
-        {
-            "text/plain": f"{mark} {text}\n  {evidence}",
-            "text/html": f'<div style="{style}"><b>{mark} {html.escape(text)}</b><br>{html.escape(evidence)}</div>',
-            MIME: {"text": text, "holds": holds, "evidence": evidence},
-        },
-        raw=True,
-    )
+    body = f"<b>{mark} {html.escape(text)}</b><br>{html.escape(evidence)}"
+    bundle = {
+        "text/plain": f"{mark} {text}\n  {evidence}",
+        "text/html": f'<div style="{style}">{body}</div>',
+        MIME: {"text": text, "holds": holds, "evidence": evidence},
+    }
+    display(bundle, raw=True)
     if not holds:
         raise ClaimFailed(f"{text} Measured: {evidence}")

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -67,9 +68,7 @@ class Dataset:
         return iter((self.images, self.labels))
 
     def __repr__(self):
-        return (
-            f"Dataset({len(self):,} images {tuple(self.images.shape[1:])}, labels {self._range()})"
-        )
+        return f"Dataset({len(self):,} images {tuple(self.images.shape[1:])}, labels {self._range()})"
 
     def _range(self):
         return f"{self.labels.min()}–{self.labels.max()}" if len(self) else "none"
@@ -130,9 +129,7 @@ def read_idx(path, ndim):
         raise DataError(f"{path} cannot be read ({error.strerror}). {RESTORE}") from None
     # Two zero bytes, the element type (8 = unsigned byte), the number of axes, then 4 bytes an axis.
     if len(raw) < 4 or raw[0] or raw[1] or raw[2] != 8:
-        raise DataError(
-            f"{path} is no IDX file of unsigned bytes: it begins {bytes(raw[:4])!r}. {RESTORE}"
-        )
+        raise DataError(f"{path} is no IDX file of unsigned bytes: it begins {bytes(raw[:4])!r}. {RESTORE}")
     if raw[3] != ndim:
         kinds = {1: "labels", 3: "images"}
         raise DataError(
@@ -143,9 +140,7 @@ def read_idx(path, ndim):
     shape = raw[4:header].view(">u4").tolist() if len(raw) >= header else []
     expected = header + math.prod(shape) if shape else header
     if len(raw) != expected:
-        raise DataError(
-            f"{path} has {len(raw):,} bytes; its header asks for {expected:,}. {RESTORE}"
-        )
+        raise DataError(f"{path} has {len(raw):,} bytes; its header asks for {expected:,}. {RESTORE}")
     return torch.from_numpy(raw[header:].reshape(shape))
 
 
@@ -189,44 +184,34 @@ def read_csv(path=None):
         fail(f"a row has too many values ({str(error).strip()}).")
     except UnicodeDecodeError:
         fail("is not a text file.")
-    if list(table.columns) != _CSV_COLUMNS:
-        if list(table.columns) == _CSV_COLUMNS[1:]:
-            fail('has no column "label"; it looks like Kaggle\'s test.csv, which has no labels.')
-        wrong = next((a, b) for a, b in _pad(table.columns, _CSV_COLUMNS) if a != b)
+    columns = list(table.columns)
+    if columns == _CSV_COLUMNS[1:]:
+        fail('has no column "label"; it looks like Kaggle\'s test.csv, which has no labels.')
+    if columns != _CSV_COLUMNS:
+        pairs = zip_longest(columns, _CSV_COLUMNS)
+        position, (found, expected) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
         fail(
-            f"has {len(table.columns)} columns, of which the first wrong one is {wrong[0]!r} where "
-            f"{wrong[1]!r} belongs; the header must be label, pixel0, …, pixel783."
+            f"has {len(columns)} columns, the first wrong one being number {position + 1}, {found!r} where "
+            f"{expected!r} belongs; the header must be label, pixel0, …, pixel783."
         )
     if table.empty:
         fail("has a header but no rows.")
     if default and len(table) != CSV_ROWS:
         fail(f"has {len(table):,} rows, expected {CSV_ROWS:,}.")
-    for column, limit in (("label", 9), *((name, 255) for name in _CSV_COLUMNS[1:])):
+    for column in columns:
+        kind, limit = ("label", 9) if column == "label" else ("pixel", 255)
         numbers = pd.to_numeric(table[column], errors="coerce")
-        bad = ~(numbers.between(0, limit) & (numbers % 1 == 0))
-        if bad.any():
-            row = int(bad.to_numpy().argmax())
-            value = table[column].iloc[row]
-            shown = (
-                "missing (was the file cut off?)"
-                if pd.isna(value)
-                else repr(value.item() if hasattr(value, "item") else value)
-            )
-            kind = "label" if column == "label" else "pixel"
+        good = numbers.between(0, limit) & (numbers % 1 == 0)
+        if not good.all():
+            row = int(good.to_numpy().argmin())
+            value = table[column][row]
+            shown = "missing (was the file cut off?)" if pd.isna(value) else repr(str(value))
             fail(
-                f"data row {row + 1}, column {column}: the value is {shown}; a {kind} is a whole number from 0 to {limit}."
+                f"data row {row + 1}, column {column}: the value is {shown}; "
+                f"a {kind} is a whole number from 0 to {limit}."
             )
     values = torch.from_numpy(table.to_numpy(dtype=np.uint8))
     return Dataset(values[:, 1:].reshape(-1, 1, 28, 28), values[:, 0].long())
-
-
-def _pad(found, expected):
-    length = max(len(found), len(expected))
-    return zip(
-        [*found, *[None] * (length - len(found))],
-        [*expected, *[None] * (length - len(expected))],
-        strict=True,
-    )
 
 
 def write_csv(data, path):
@@ -241,12 +226,8 @@ def write_csv(data, path):
         OSError: the file cannot be written.
     """
     if data.images.shape[1:] != (1, 28, 28):
-        raise DataError(
-            f"images have shape {tuple(data.images.shape)}; the table holds (N, 1, 28, 28)"
-        )
-    rows = torch.cat(
-        [data.labels.to(torch.uint8)[:, None], data.images.flatten(1)], dim=1
-    )  # (N, 785)
+        raise DataError(f"images have shape {tuple(data.images.shape)}; the table holds (N, 1, 28, 28)")
+    rows = torch.cat([data.labels.to(torch.uint8)[:, None], data.images.flatten(1)], dim=1)  # (N, 785)
     text = [str(value) for value in range(256)]
     with atomic_path(path) as temporary, temporary.open("w") as file:
         file.write(",".join(_CSV_COLUMNS) + "\n")
@@ -295,10 +276,8 @@ def batches(data, batch_size, generator=None):
     """
     if batch_size < 1:
         raise ParameterError(f"batch_size is {batch_size!r}; it must be 1 or more")
-    if generator is None:
-        order = torch.arange(len(data))
-    else:
-        order = torch.randperm(len(data), generator=generator)
+    n = len(data)
+    order = torch.randperm(n, generator=generator) if generator else torch.arange(n)
     for indices in order.to(data.labels.device).split(batch_size):
         yield data.images[indices], data.labels[indices]
 

@@ -55,9 +55,7 @@ def check_sha256(path, root):
     if not sums.is_file():
         raise DataError(f"{sums} is missing: it lists the data's checksums. {RESTORE}")
     lines = (line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip())
-    expected = {name.strip(): digest for digest, name in lines}.get(
-        path.relative_to(root).as_posix()
-    )
+    expected = {name.strip(): digest for digest, name in lines}.get(path.relative_to(root).as_posix())
     if expected is None:
         raise DataError(f"{path} is not listed in {sums}, so it cannot be verified. {RESTORE}")
     with path.open("rb") as file:

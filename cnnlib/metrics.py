@@ -59,9 +59,7 @@ def wilson_interval(correct, total, z=1.96):
     First built in: notebooks/03_mnist_cnn.ipynb
     """
     if total < 1 or not 0 <= correct <= total:
-        raise ParameterError(
-            f"{correct} correct of {total}: need total >= 1 and 0 <= correct <= total"
-        )
+        raise ParameterError(f"{correct} correct of {total}: need total >= 1 and 0 <= correct <= total")
     p = correct / total
     center = (p + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * math.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))

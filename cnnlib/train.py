@@ -57,9 +57,7 @@ class History:
     def __repr__(self):
         end = ", interrupted" if self.interrupted else ", diverged" if self.diverged else ""
         last = self.epochs[-1] if self.epochs else {}
-        numbers = "".join(
-            f", {k} {last[k]:.4f}" for k in ("train_loss", "val_accuracy") if k in last
-        )
+        numbers = "".join(f", {k} {last[k]:.4f}" for k in ("train_loss", "val_accuracy") if k in last)
         return f"History({len(self.epochs)} epochs, {len(self.step_losses):,} steps{numbers}{end})"
 
 
@@ -376,9 +374,7 @@ def _check_logits(model, train):
         error.add_note(f"The model was given images of shape {tuple(train.images[:2].shape)}.")
         raise
     if logits.ndim != 2:
-        raise ParameterError(
-            f"the model returns {tuple(logits.shape)}; it must return (N, K) logits"
-        )
+        raise ParameterError(f"the model returns {tuple(logits.shape)}; it must return (N, K) logits")
     highest = int(train.labels.max())
     if int(train.labels.min()) < 0 or highest >= logits.shape[1]:
         raise ParameterError(

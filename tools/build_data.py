@@ -23,6 +23,7 @@ import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -116,7 +117,7 @@ EFFICIENTNET_NAMES = (  # the archive's names → those of cnnlib.models.efficie
 class ArrayUnpickler(pickle.Unpickler):
     """Reads pickled NumPy arrays and nothing else: any other class in the stream is refused."""
 
-    ALLOWED = {
+    ALLOWED: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"): np._core.multiarray._reconstruct,
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
@@ -124,9 +125,7 @@ class ArrayUnpickler(pickle.Unpickler):
 
     def find_class(self, module, name):
         if (module, name) not in self.ALLOWED:
-            raise pickle.UnpicklingError(
-                f"refusing to load {module}.{name}: only NumPy arrays are admitted"
-            )
+            raise pickle.UnpicklingError(f"refusing to load {module}.{name}: only NumPy arrays are admitted")
         return self.ALLOWED[module, name]
 
 
@@ -181,18 +180,14 @@ def write_weights(relative, state_dict):
 
 
 def convolutions(pickled, positions):
-    """Rename an archive's Conv_i to torchvision's features.N; kernels from (h, w, in, out) to (out, in, h, w)."""
+    """Rename Conv_i to torchvision's features.N, and turn kernels from (h, w, in, out) to (out, in, h, w)."""
     (tree,) = (
-        v
-        for k, v in ArrayUnpickler(io.BytesIO(pickled)).load().items()
-        if k.startswith(("VGG", "Alex"))
+        v for k, v in ArrayUnpickler(io.BytesIO(pickled)).load().items() if k.startswith(("VGG", "Alex"))
     )
     state_dict = {}
     for i, position in enumerate(positions):
         kernel, bias = tree[f"Conv_{i}"]["kernel"], tree[f"Conv_{i}"]["bias"]
-        state_dict[f"features.{position}.weight"] = torch.from_numpy(
-            kernel.transpose(3, 2, 0, 1).copy()
-        )
+        state_dict[f"features.{position}.weight"] = torch.from_numpy(kernel.transpose(3, 2, 0, 1).copy())
         state_dict[f"features.{position}.bias"] = torch.from_numpy(bias.copy())
     return state_dict
 
@@ -232,13 +227,9 @@ def build(paths):
         write_weights("weights/efficientnet_lite0.safetensors", renamed)
 
     built = sorted(
-        p
-        for folder in ("MNIST", "FashionMNIST", "photos", "weights")
-        for p in (DATA / folder).rglob("*")
+        p for folder in ("MNIST", "FashionMNIST", "photos", "weights") for p in (DATA / folder).rglob("*")
     )
-    lines = [
-        f"{sha256(path)}  {path.relative_to(DATA).as_posix()}\n" for path in built if path.is_file()
-    ]
+    lines = [f"{sha256(path)}  {path.relative_to(DATA).as_posix()}\n" for path in built if path.is_file()]
     write("SHA256SUMS", "".join(lines).encode())
 
 

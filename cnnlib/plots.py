@@ -1,0 +1,146 @@
+"""The course's figures. Each function draws on an Axes and returns it, so that figures can be composed.
+
+Colours are Okabe and Ito's, which people with any kind of colour vision can tell apart
+(Okabe & Ito 2008, "Color Universal Design").
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+
+from cnnlib.errors import ParameterError
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+
+
+def use_style():
+    """Give every figure of a notebook the course's style: palette, grid, size and resolution."""
+    plt.rcParams.update(
+        {
+            "axes.prop_cycle": plt.cycler(color=COLORS),
+            "axes.grid": True,
+            "axes.axisbelow": True,
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.titlesize": "medium",
+            "figure.constrained_layout.use": True,
+            "figure.dpi": 90,
+            "figure.figsize": (7, 3.6),
+            "grid.alpha": 0.3,
+            "image.cmap": "gray",
+            "image.interpolation": "nearest",
+            "legend.frameon": False,
+        }
+    )
+
+
+def montage(images, titles=None, columns=10, ax=None, title=""):
+    """Draw images side by side on one Axes.
+
+    Args:
+        images: (N, H, W), (N, 1, H, W) or (N, 3, H, W), uint8 or float. Grey float images share one
+            scale, from their lowest to their highest value; colour floats must lie between 0 and 1.
+        titles: N strings shown above the images, or None.
+        columns: images a row.
+        ax: Axes to draw on; default: a new figure as large as the images need.
+        title: the Axes' title.
+
+    Returns:
+        matplotlib.axes.Axes
+
+    Raises:
+        ParameterError: another shape, no images, or not one title an image.
+    """
+    tiles = torch.as_tensor(images).detach().cpu()
+    if tiles.ndim == 3:
+        tiles = tiles.unsqueeze(1)
+    if tiles.ndim != 4 or not len(tiles) or tiles.shape[1] not in (1, 3):
+        raise ParameterError(f"images have shape {tuple(tiles.shape)}; they must be (N, 1 or 3, H, W), N > 0")
+    if titles is not None and len(titles) != len(tiles):
+        raise ParameterError(f"there are {len(titles)} titles for {len(tiles)} images")
+    n, channels, height, width = tiles.shape
+    columns = min(columns, n)
+    rows = -(-n // columns)
+    gap = max(1, round(0.06 * width))
+    head = gap if titles is None else max(gap, round(0.24 * height))
+    canvas = np.full((rows * (height + head), columns * (width + gap) - gap, channels), np.nan)
+    scale = 255 if tiles.dtype == torch.uint8 and channels == 3 else 1
+    corners = [(i // columns * (height + head) + head, i % columns * (width + gap)) for i in range(n)]
+    for tile, (top, left) in zip(tiles, corners, strict=True):
+        canvas[top : top + height, left : left + width] = tile.permute(1, 2, 0) / scale
+    if ax is None:
+        inches = 9 * min(1, columns / 10 + 0.2)
+        _, ax = plt.subplots(figsize=(inches, inches * canvas.shape[0] / canvas.shape[1] + 0.35))
+    if channels == 3:
+        ax.imshow(np.where(np.isnan(canvas), 1, canvas))
+    else:
+        ax.imshow(np.ma.masked_invalid(canvas[..., 0]))
+    for i, (top, left) in enumerate(corners if titles is not None else []):
+        ax.text(left + width / 2, top - 0.15 * head, str(titles[i]), ha="center", va="bottom", fontsize=8)
+    ax.set_title(title)
+    ax.axis("off")
+    return ax
+
+
+def learning_curves(runs, column, ax, label=None, percent=False):
+    """Draw a column of histories against the epoch: the mean over runs, and a band of one sd.
+
+    Args:
+        runs: list of `cnnlib.train.History`, one a seed, of equal length.
+        column: "train_loss", "val_accuracy", …
+        ax: Axes to draw on.
+        label: name of the curve in the legend.
+        percent: show shares of 1 as percent.
+
+    Returns:
+        matplotlib.axes.Axes
+    """
+    values = np.array([run[column] for run in runs]) * (100 if percent else 1)  # (runs, epochs)
+    ax.set(xlabel="epoch", ylabel=column.replace("_", " ") + (" (%)" if percent else ""))
+    return mean_band(np.arange(1, values.shape[1] + 1), values, ax, label)
+
+
+def mean_band(x, values, ax, label=None):
+    """Draw the mean of repeated measurements as a line, and mean ± one sample sd as a band around it.
+
+    Args:
+        x: (P,) positions.
+        values: (runs, P) measurements, one row a run. A single run has no band.
+        ax: Axes to draw on.
+        label: name of the line in the legend.
+
+    Returns:
+        matplotlib.axes.Axes
+    """
+    values = np.asarray(values, dtype=float)
+    mean = values.mean(axis=0)
+    (line,) = ax.plot(x, mean, marker="o", markersize=3, label=label)
+    if len(values) > 1:
+        sd = values.std(axis=0, ddof=1)
+        ax.fill_between(x, mean - sd, mean + sd, color=line.get_color(), alpha=0.2, linewidth=0)
+    return ax
+
+
+def bars(groups, ax, xlabel="", percent=False):
+    """Draw one horizontal bar a group: the mean, with an error bar of one sample sd, and each run as a dot.
+
+    Args:
+        groups: dict from a group's name to its measurements, one a run.
+        ax: Axes to draw on.
+        xlabel: what is measured, with its unit.
+        percent: show shares of 1 as percent.
+
+    Returns:
+        matplotlib.axes.Axes
+    """
+    scale = 100 if percent else 1
+    for row, (_, values) in enumerate(groups.items()):
+        values = np.asarray(values, dtype=float) * scale
+        sd = values.std(ddof=1) if len(values) > 1 else None
+        ax.barh(row, values.mean(), xerr=sd, color=COLORS[row % len(COLORS)], alpha=0.75, height=0.6)
+        ax.plot(values, np.full(len(values), row), "o", color="black", markersize=3)
+    ax.set_yticks(range(len(groups)), list(groups))
+    ax.invert_yaxis()
+    ax.grid(axis="y", visible=False)
+    ax.set_xlabel(xlabel)
+    return ax
