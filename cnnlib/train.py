@@ -228,6 +228,9 @@ def fit(
             saved = load_checkpoint(checkpoint)
             check_identity(checkpoint, saved["identity"], identity)
             run.restore(saved)
+        order = torch.Generator().manual_seed(seed)
+        for _ in range(run.epoch):  # a resumed run draws the orders of the epochs it has behind it
+            torch.randperm(len(train), generator=order)
         bar = tqdm(
             total=epochs * steps_per_epoch,
             initial=run.epoch * steps_per_epoch + run.step,
@@ -241,8 +244,6 @@ def fit(
             while run.epoch < epochs and not (interrupt.requested or history.diverged):
                 started = time.perf_counter()
                 model.train()
-                # A generator for each epoch: a resumed run needs no memory of the earlier ones.
-                order = torch.Generator().manual_seed((seed << 20) + run.epoch)
                 for images, labels in islice(batches(train, batch_size, order), run.step, None):
                     run.learn(images, labels)
                     bar.update()
