@@ -181,9 +181,11 @@ def read_csv(path=None):
     except pd.errors.EmptyDataError:
         fail("is empty.")
     except pd.errors.ParserError as error:
-        fail(f"a row has too many values ({str(error).strip()}).")
+        fail(f"has a row with more values than the header has names ({str(error).strip()}).")
     except UnicodeDecodeError:
         fail("is not a text file.")
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for an index
+        fail("has rows with more values than the header has names.")
     columns = list(table.columns)
     if columns == _CSV_COLUMNS[1:]:
         fail('has no column "label"; it looks like Kaggle\'s test.csv, which has no labels.')
@@ -315,10 +317,9 @@ def channel_stats(images):
         )
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []
-    for channel in range(images.shape[1]):
+    for channel in images.unbind(dim=1):
         # A uint8 channel holds 256 levels: its histogram gives both moments without rounding.
-        share = torch.bincount(images[:, channel].flatten(), minlength=256).double().cpu()
-        share /= share.sum()
+        share = torch.bincount(channel.flatten(), minlength=256).double().cpu() / channel.numel()
         mean = (share * levels).sum()
         means.append(mean.item())
         stds.append((share * (levels - mean) ** 2).sum().sqrt().item())

@@ -256,6 +256,7 @@ def fit(
                     run.finish_epoch(len(train), score, time.perf_counter() - started)
                     bar.set_postfix_str(_summary(history.epochs[-1]))
                     save()
+        run.read_losses()
         history.interrupted = run.epoch < epochs and not history.diverged
         if history.interrupted:
             save()

@@ -1,0 +1,28 @@
+# Each target makes the virtual environment by itself, first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run lab test clean
+
+run: $(READY)  ## execute every lesson, with progress and a summary; results in outputs/
+	$(BIN)/cnnlib run
+
+lab: $(READY)  ## open the course in JupyterLab
+	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+test: $(READY)  ## everything that must hold: style, unit tests, and every lesson executed by nbval
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pytest tests
+	$(BIN)/pytest --nbval-lax --nbval-cell-timeout=900 -p no:cacheprovider notebooks
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cnnlib needs Python 3.11 or newer, and this is " + sys.version.split()[0] + "; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+clean:  ## remove what the other targets made
+	rm -rf $(VENV) outputs data/mnist.csv

@@ -1,0 +1,324 @@
+import hashlib
+import shutil
+from importlib import import_module
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import cnnlib.data
+from cnnlib.data import (
+    CLASS_NAMES,
+    Dataset,
+    batches,
+    channel_stats,
+    load,
+    photo,
+    photo_names,
+    read_csv,
+    read_idx,
+    split,
+    to_float,
+    write_csv,
+)
+from cnnlib.env import DATA
+from cnnlib.errors import DataError, ParameterError
+
+MD5 = {  # of the published files
+    "MNIST/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "MNIST/raw/train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "MNIST/raw/t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "MNIST/raw/t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    "FashionMNIST/raw/train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+    "FashionMNIST/raw/train-labels-idx1-ubyte": "9018921c3c673c538a1fc5bad174d6f9",
+    "FashionMNIST/raw/t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
+    "FashionMNIST/raw/t10k-labels-idx1-ubyte": "15d484375f8d13e6eb1aabb0c3f46965",
+}
+
+
+@pytest.mark.parametrize("name", MD5)
+def test_the_files_are_the_published_ones(name):
+    assert hashlib.md5((DATA / name).read_bytes()).hexdigest() == MD5[name]
+
+
+def test_every_file_in_data_is_as_listed():
+    lines = (DATA / "SHA256SUMS").read_text().splitlines()
+    listed = {name: digest for digest, name in (line.split() for line in lines)}
+    folders = ("MNIST", "FashionMNIST", "photos", "weights")
+    files = [p for folder in folders for p in (DATA / folder).rglob("*") if p.is_file()]
+    assert listed == {
+        p.relative_to(DATA).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in files
+    }
+    readme = (DATA / "README.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in readme and digest in readme for name, digest in listed.items())
+
+
+@pytest.mark.parametrize(("name", "class_name"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")])
+@pytest.mark.parametrize(("part", "size"), [("train", 60_000), ("test", 10_000)])
+def test_load_agrees_with_torchvision(name, class_name, part, size):
+    theirs = getattr(import_module("torchvision.datasets"), class_name)(DATA, train=part == "train")
+    ours = load(name, part)
+    assert ours.images.shape == (size, 1, 28, 28)
+    assert torch.equal(ours.images[:, 0], theirs.data)
+    assert torch.equal(ours.labels, theirs.targets)
+    assert list(CLASS_NAMES[name]) == [c.split(" - ")[0] for c in theirs.classes]
+
+
+def test_unknown_names_are_refused():
+    with pytest.raises(ParameterError, match="no data set 'cifar'"):
+        load("cifar")
+    with pytest.raises(ParameterError, match="no split 'val'"):
+        load("mnist", "val")
+
+
+@pytest.fixture
+def copied_data(tmp_path, monkeypatch):
+    """The test half of MNIST in a folder of its own, where it may be damaged."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in (DATA / "MNIST" / "raw").glob("t10k*"):
+        shutil.copy(file, raw)
+    shutil.copy(DATA / "SHA256SUMS", tmp_path)
+    monkeypatch.setattr(cnnlib.data, "DATA", tmp_path)
+    return raw
+
+
+def damage(how, raw):
+    images, labels = raw / "t10k-images-idx3-ubyte", raw / "t10k-labels-idx1-ubyte"
+    content = images.read_bytes()
+    if how == "missing":
+        images.unlink()
+    elif how == "empty":
+        images.write_bytes(b"")
+    elif how == "truncated":
+        images.write_bytes(content[:-1])
+    elif how == "short header":
+        images.write_bytes(content[:9])
+    elif how == "too long":
+        images.write_bytes(content + b"0")
+    elif how == "swapped":
+        images.write_bytes(labels.read_bytes())
+        labels.write_bytes(content)
+    elif how == "another format":
+        images.write_bytes(b"\x1f\x8b\x08" + content)
+    elif how == "changed":
+        images.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif how == "another data set":
+        shutil.copy(DATA / "FashionMNIST" / "raw" / images.name, images)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("missing", "cannot be read"),
+        ("empty", "is no IDX file"),
+        ("truncated", "has 7,840,015 bytes; its header asks for 7,840,016"),
+        ("short header", "has 9 bytes"),
+        ("too long", "has 7,840,017 bytes"),
+        ("swapped", r"has 1 axes \(labels\), expected 3 \(images\): are two files swapped"),
+        ("another format", "is no IDX file"),
+        ("changed", "SHA-256"),
+        ("another data set", "SHA-256"),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_rule_and_the_way_out(copied_data, how, message):
+    load("mnist", "test")
+    damage(how, copied_data)
+    with pytest.raises(DataError, match=message) as error:
+        load("mnist", "test")
+    assert "t10k-images-idx3-ubyte" in str(error.value)
+    assert "git checkout" in str(error.value)
+
+
+def test_read_idx_gives_a_tensor_of_the_right_shape():
+    images = read_idx(DATA / "MNIST" / "raw" / "t10k-images-idx3-ubyte", ndim=3)
+    assert images.shape == (10_000, 28, 28)
+    assert images.dtype == torch.uint8
+
+
+def test_a_data_set_is_indexed_like_its_tensors(blobs):
+    assert len(blobs[:7]) == 7
+    assert (blobs[blobs.labels == 2].labels == 2).all()
+    images, labels = blobs[torch.tensor([5, 3])]
+    assert torch.equal(images, blobs.images[[5, 3]])
+    assert labels.tolist() == [2, 0]
+    assert repr(blobs) == "Dataset(120 images (1, 28, 28), labels 0–2)"
+    assert repr(blobs[:0]) == "Dataset(0 images (1, 28, 28), labels none)"
+    with pytest.raises(ParameterError, match="ambiguous"):
+        blobs[3]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (torch.zeros(2, 1, 4, 4), torch.zeros(2, dtype=torch.int64), "images are torch.float32"),
+        (torch.zeros(2, 4, 4, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), r"shape \(2, 4, 4\)"),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64), r"shape \(3,\)"),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(2), "labels are torch.float32"),
+    ],
+)
+def test_a_data_set_of_wrong_tensors_is_refused(images, labels, message):
+    with pytest.raises(DataError, match=message):
+        Dataset(images, labels)
+
+
+def test_csv_is_written_on_first_use_with_the_training_images(tmp_path, monkeypatch):
+    for name in ("MNIST", "SHA256SUMS"):
+        (tmp_path / name).symlink_to(DATA / name)
+    monkeypatch.setattr(cnnlib.data, "DATA", tmp_path)
+    table = read_csv()
+    mnist = load("mnist")
+    assert torch.equal(table.images, mnist.images[:42_000])
+    assert torch.equal(table.labels, mnist.labels[:42_000])
+    head = pd.read_csv(tmp_path / "mnist.csv", nrows=5)
+    assert list(head.columns) == ["label"] + [f"pixel{i}" for i in range(784)]
+    lines = (tmp_path / "mnist.csv").read_text().splitlines(keepends=True)
+    assert len(lines) == 42_001
+    (tmp_path / "mnist.csv").write_text("".join(lines[:100]))
+    with pytest.raises(DataError, match=r"has 99 rows, expected 42,000. Delete it"):
+        read_csv()
+
+
+@pytest.fixture
+def table(blobs, tmp_path):
+    path = tmp_path / "train.csv"
+    write_csv(blobs, path)
+    return path
+
+
+def test_csv_round_trip(table, blobs):
+    read = read_csv(table)
+    assert torch.equal(read.images, blobs.images)
+    assert torch.equal(read.labels, blobs.labels)
+
+
+def edit(row, column, value):
+    def change(text):
+        lines = [line.split(",") for line in text.splitlines()]
+        lines[row][column] = value
+        return "\n".join(map(",".join, lines)) + "\n"
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (edit(4, 10, "256"), r"data row 4, column pixel9: the value is '256'.* a pixel .* from 0 to 255"),
+        (edit(4, 10, "-1"), "data row 4, column pixel9: the value is '-1'"),
+        (edit(4, 10, "7.5"), "data row 4, column pixel9: the value is '7.5'"),
+        (edit(4, 10, "inf"), "data row 4, column pixel9: the value is 'inf'"),
+        (edit(4, 10, "black"), "data row 4, column pixel9: the value is 'black'"),
+        (edit(4, 10, ""), "data row 4, column pixel9: the value is missing"),
+        (edit(4, 10, "NaN"), "data row 4, column pixel9: the value is missing"),
+        (edit(9, 0, "10"), r"data row 9, column label: the value is '10'.* a label .* from 0 to 9"),
+        (edit(0, 0, "digit"), "number 1, 'digit' where 'label' belongs"),
+        (edit(0, 5, "pixel5"), "where 'pixel4' belongs"),
+        (
+            lambda text: text[: len(text) * 2 // 3],
+            r"column pixel\d+: the value is missing \(was the file cut",
+        ),
+        (lambda text: text.replace("\n", ",1\n", 2).replace(",1\n", "\n", 1), "more values than the header"),
+        (edit(5, 784, "0,0"), "more values than the header"),
+        (lambda text: "", "is empty"),
+        (lambda text: text.splitlines()[0] + "\n", "no rows"),
+        (
+            lambda text: "\n".join(x.split(",", 1)[1] for x in text.splitlines()),
+            "test.csv, which has no labels",
+        ),
+        (lambda text: "\n".join(x.rsplit(",", 1)[0] for x in text.splitlines()), "has 784 columns"),
+        (lambda text: "<html><body>Sign in</body></html>\n", "has 1 columns"),
+    ],
+)
+def test_a_wrong_table_is_refused_with_file_value_rule_and_way_out(table, change, message):
+    table.write_text(change(table.read_text()))
+    with pytest.raises(DataError, match=message) as error:
+        read_csv(table)
+    assert str(error.value).startswith(str(table))
+    assert "train.csv" in str(error.value).split(": ", 1)[1]
+
+
+def test_files_that_are_no_tables_are_refused(tmp_path):
+    with pytest.raises(DataError, match="cannot be read"):
+        read_csv(tmp_path / "nowhere.csv")
+    (tmp_path / "binary.csv").write_bytes(bytes(range(128, 256)) * 20)
+    with pytest.raises(DataError, match="not a text file"):
+        read_csv(tmp_path / "binary.csv")
+
+
+def test_only_images_of_28_by_28_fit_the_table(tmp_path):
+    wrong = Dataset(torch.zeros(2, 3, 28, 28, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(DataError, match=r"\(2, 3, 28, 28\)"):
+        write_csv(wrong, tmp_path / "x.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_split_shares_no_image_and_repeats():
+    data = Dataset(
+        torch.arange(100, dtype=torch.uint8).reshape(-1, 1, 1, 1).expand(-1, 1, 2, 2), torch.arange(100)
+    )
+    train, val = split(data, 30, seed=1)
+    assert (len(train), len(val)) == (70, 30)
+    assert sorted(train.labels.tolist() + val.labels.tolist()) == list(range(100))
+    assert torch.equal(val.images[:, 0, 0, 0].long(), val.labels)  # images keep their labels
+    assert torch.equal(split(data, 30, seed=1)[1].labels, val.labels)
+    assert not torch.equal(split(data, 30, seed=2)[1].labels, val.labels)
+    for size in (0, 100, -1):
+        with pytest.raises(ParameterError, match="val_size is"):
+            split(data, size)
+
+
+def test_batches_hold_every_image_once(blobs):
+    sizes = [len(labels) for _, labels in batches(blobs, 50)]
+    assert sizes == [50, 50, 20]
+    images, _ = next(batches(blobs, 50))
+    assert torch.equal(images, blobs.images[:50])
+    generator = torch.Generator().manual_seed(0)
+    epochs = [torch.cat([images for images, _ in batches(blobs, 7, generator)]) for _ in range(2)]
+    assert not torch.equal(*epochs)
+    for epoch in epochs:
+        assert torch.equal(epoch.double().sum(0), blobs.images.double().sum(0))
+    with pytest.raises(ParameterError, match="batch_size is 0"):
+        next(batches(blobs, 0))
+
+
+def test_channel_stats_agree_with_numpy():
+    images = torch.randint(
+        0, 256, (40, 3, 9, 7), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+    images[:, 1] //= 2
+    mean, std = channel_stats(images)
+    scaled = images.numpy() / 255
+    np.testing.assert_allclose(mean, scaled.mean(axis=(0, 2, 3)), rtol=1e-12)
+    np.testing.assert_allclose(std, scaled.std(axis=(0, 2, 3)), rtol=1e-12)
+    mean, std = channel_stats(load("mnist").images)
+    assert (round(mean[0], 4), round(std[0], 4)) == (0.1307, 0.3081)
+    for wrong in (images.float(), images[:, 0], images[:0]):
+        with pytest.raises(DataError, match="must be uint8 of shape"):
+            channel_stats(wrong)
+
+
+def test_to_float_scales_bytes_only():
+    images = torch.tensor([0, 51, 255], dtype=torch.uint8)
+    assert to_float(images).tolist() == pytest.approx([0, 0.2, 1])
+    assert images.tolist() == [0, 51, 255]
+    floats = torch.rand(2)
+    assert to_float(floats) is floats
+
+
+def test_photographs(tmp_path):
+    assert photo("chelsea").shape == (1, 3, 300, 451)
+    for name in photo_names():
+        image = photo(name)
+        assert image.dtype == torch.uint8
+        assert image.shape[:2] == (1, 3)
+    grey = photo("brick")
+    assert torch.equal(grey[:, 0], grey[:, 2])
+    with pytest.raises(DataError, match=r"no photograph 'dog'; choose one of \['astronaut'"):
+        photo("dog")
+    (tmp_path / "broken.png").write_bytes((DATA / "photos" / "coffee.png").read_bytes()[:1000])
+    (tmp_path / "text.png").write_text("no image")
+    for name in ("broken.png", "text.png"):
+        with pytest.raises(DataError, match=rf"{name} cannot be read as an image"):
+            photo(tmp_path / name)

@@ -1,0 +1,87 @@
+import os
+import random
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import cnnlib
+from cnnlib.env import DATA, ROOT, best_device, repair_torchvision, report, set_seed, settings
+from cnnlib.errors import ParameterError
+
+
+def python(code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=os.environ | environment, cwd="/"
+    )
+
+
+def test_importing_cnnlib_leaves_slow_packages_alone_until_they_are_used():
+    slow = ("matplotlib", "pandas", "torchvision", "ipywidgets", "papermill")
+    code = f"import cnnlib, sys; print([m for m in {slow} if m in sys.modules]); cnnlib.plots.montage"
+    assert python(code).stdout == "[]\n"
+
+
+def test_torchvision_can_be_imported_after_cnnlib():
+    result = python("import cnnlib, torchvision; print(torchvision.models.resnet18().fc.out_features)")
+    assert result.stdout == "1000\n", result.stderr
+
+
+def test_the_repair_is_made_once_and_only_where_it_is_needed():
+    assert repair_torchvision() is False  # `import cnnlib` made it, or it was not needed
+    code = "import torchvision"  # without cnnlib: works exactly where no repair is needed
+    needed = python(code).returncode != 0
+    code = "import cnnlib.env as e; print(bool(e._torchvision_schemas))"
+    assert python(code).stdout == f"{needed}\n"
+
+
+def test_an_unknown_submodule_is_named():
+    with pytest.raises(AttributeError, match="no attribute 'modles'"):
+        _ = cnnlib.modles
+
+
+def test_the_root_can_be_overridden(tmp_path):
+    code = "from cnnlib.env import DATA; print(DATA)"
+    assert python(code, CNNLIB_ROOT=str(tmp_path)).stdout == f"{tmp_path / 'data'}\n"
+    assert python(code, CNNLIB_ROOT="").stdout == f"{DATA}\n"
+    assert (ROOT / "pyproject.toml").is_file()
+
+
+def test_a_seed_repeats_every_generator():
+    def draw():
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    set_seed(5)
+    first = draw()
+    set_seed(np.int64(5))
+    assert draw() == first
+    set_seed(6)
+    assert all(a != b for a, b in zip(draw(), first, strict=True))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, "7", True, None])
+def test_a_wrong_seed_is_refused(seed):
+    with pytest.raises(ParameterError, match="seed is"):
+        set_seed(seed)
+
+
+def test_devices():
+    assert best_device().type == ("cuda" if torch.cuda.is_available() else "cpu")
+    assert best_device("cpu") == torch.device("cpu")
+    for name in ("gpu", "cuda:99", "", 3.5):
+        with pytest.raises(ParameterError, match="which this machine does not have"):
+            best_device(name)
+
+
+def test_settings_of_a_profile():
+    assert settings("fast", fast={"runs": 3}, full={"runs": 10}).runs == 3
+    with pytest.raises(ParameterError, match=r"profile is 'quick'; it must be one of \['fast', 'full'\]"):
+        settings("quick", fast={}, full={})
+
+
+def test_report_names_versions_and_device():
+    facts = report()
+    assert facts["torch"] == torch.__version__
+    assert all(isinstance(value, str) and value for value in facts.values())

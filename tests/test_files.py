@@ -1,0 +1,55 @@
+import hashlib
+import os
+
+import pytest
+
+from cnnlib.errors import DataError
+from cnnlib.files import atomic_path, check_sha256
+
+
+def test_a_finished_file_takes_its_place(tmp_path):
+    target = tmp_path / "new folder" / "a.txt"
+    with atomic_path(target) as temporary:
+        assert temporary.suffix == ".txt"
+        temporary.write_text("whole")
+        assert not target.exists()
+    assert target.read_text() == "whole"
+    assert os.listdir(target.parent) == ["a.txt"]
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+
+    def write_half():
+        with atomic_path(target) as temporary:
+            temporary.write_text("hal")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_half()
+    assert target.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_the_file_is_as_readable_as_any_other(tmp_path):
+    (tmp_path / "plain").write_text("")
+    with atomic_path(tmp_path / "atomic"):
+        pass
+    assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_checksums(tmp_path):
+    (tmp_path / "raw").mkdir()
+    file = tmp_path / "raw" / "x"
+    file.write_bytes(b"data")
+    with pytest.raises(DataError, match="SHA256SUMS is missing"):
+        check_sha256(file, tmp_path)
+    (tmp_path / "SHA256SUMS").write_text(f"{hashlib.sha256(b'data').hexdigest()}  raw/x\n")
+    check_sha256(file, tmp_path)
+    file.write_bytes(b"dada")
+    with pytest.raises(DataError, match=r"x has SHA-256 .*git checkout"):
+        check_sha256(file, tmp_path)
+    (tmp_path / "raw" / "y").write_bytes(b"")
+    with pytest.raises(DataError, match="not listed"):
+        check_sha256(tmp_path / "raw" / "y", tmp_path)

@@ -1,0 +1,94 @@
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from cnnlib import plots
+from cnnlib.errors import ParameterError
+from cnnlib.metrics import calibration
+from cnnlib.train import History
+
+
+@pytest.fixture(autouse=True)
+def closed():
+    yield
+    plt.close("all")
+
+
+def test_a_montage_places_every_image():
+    images = torch.arange(5).reshape(5, 1, 1).expand(5, 4, 6) + 1
+    ax = plots.montage(images, columns=3)
+    pixels = ax.images[0].get_array()
+    assert pixels.shape[1] == 3 * 6 + 2  # three images and two gaps
+    counts = {int(v): int((pixels == v).sum()) for v in range(1, 6)}
+    assert counts == dict.fromkeys(range(1, 6), 24)
+
+
+def test_a_montage_of_colour_images_with_titles():
+    images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    images[1, 0] = 255
+    ax = plots.montage(images, titles=["black", "red"], title="two")
+    assert [text.get_text() for text in ax.texts] == ["black", "red"]
+    pixels = ax.images[0].get_array()
+    assert ((pixels == [1, 0, 0]).all(axis=-1)).sum() == 64
+
+
+def test_wrong_montages_are_refused():
+    for shape in ((8, 8), (2, 4, 8, 8), (0, 1, 8, 8)):
+        with pytest.raises(ParameterError, match="images have shape"):
+            plots.montage(torch.zeros(shape))
+    with pytest.raises(ParameterError, match="1 titles for 2 images"):
+        plots.montage(torch.zeros(2, 8, 8), titles=["one"])
+
+
+def test_learning_curves_show_mean_and_deviation_over_runs():
+    runs = [
+        History([{"epoch": 1, "val_accuracy": a}, {"epoch": 2, "val_accuracy": a + 0.1}]) for a in (0.5, 0.7)
+    ]
+    _, ax = plt.subplots()
+    assert plots.learning_curves(runs, "val_accuracy", ax, "x", percent=True) is ax
+    np.testing.assert_allclose(ax.lines[0].get_ydata(), [60, 70])
+    low, high = ax.collections[0].get_paths()[0].vertices[:, 1].min(), 70 + np.sqrt(2) * 10
+    assert low == pytest.approx(60 - np.sqrt(2) * 10)
+    assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(high)
+    assert ax.get_ylabel() == "val accuracy (%)"
+
+
+def test_a_single_run_has_no_band():
+    _, ax = plt.subplots()
+    plots.mean_band([1, 2], [[3, 4]], ax)
+    assert not ax.collections
+
+
+def test_bars_show_mean_deviation_and_runs():
+    _, ax = plt.subplots()
+    plots.bars({"a": [0.1, 0.3], "b": [0.5]}, ax, xlabel="share (%)", percent=True)
+    assert [bar.get_width() for bar in ax.patches] == pytest.approx([20, 50])
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+    assert ax.get_xlabel() == "share (%)"
+
+
+def test_use_style_sets_the_palette():
+    plots.use_style()
+    assert plt.rcParams["axes.prop_cycle"].by_key()["color"] == list(plots.COLORS)
+
+
+def test_a_confusion_matrix_shows_counts_and_colours_the_mistakes():
+    _, ax = plt.subplots()
+    assert plots.confusion(torch.tensor([[8, 2, 0], [0, 5, 0], [1, 0, 0]]), ["a", "b", "c"], ax, "t") is ax
+    assert sorted(text.get_text() for text in ax.texts) == ["1", "2", "5", "8"]
+    np.testing.assert_allclose(ax.images[0].get_array(), [[0, 20, 0], [0, 0, 0], [100, 0, 0]])
+
+
+def test_a_confusion_matrix_of_another_shape_is_refused():
+    _, ax = plt.subplots()
+    with pytest.raises(ParameterError, match="2 class names"):
+        plots.confusion(torch.zeros(3, 3), ["a", "b"], ax)
+
+
+def test_a_reliability_diagram_has_a_dot_for_each_bin_that_is_not_empty():
+    logits = torch.tensor([[0.6, 0.4], [0.6, 0.4], [0.9, 0.1]]).log()
+    _, ax = plt.subplots()
+    plots.reliability(calibration(logits, torch.tensor([0, 1, 0]), bins=10), ax)
+    np.testing.assert_allclose(ax.collections[-1].get_offsets(), [[60, 50], [90, 100]], rtol=1e-5)
+    assert [text.get_text() for text in ax.texts] == ["ECE 10.00%"]
