@@ -9,7 +9,20 @@ import importlib
 from cnnlib.env import repair_torchvision
 
 __version__ = "0.1.0"
-_SUBMODULES = ("claims", "data", "env", "errors", "layers", "metrics", "models", "plots", "train")
+_SUBMODULES = (
+    "claims",
+    "data",
+    "env",
+    "errors",
+    "features",
+    "geometry",
+    "layers",
+    "metrics",
+    "models",
+    "plots",
+    "pretrained",
+    "train",
+)
 
 repair_torchvision()
 

@@ -1,15 +1,14 @@
 """The data sets and photographs, as uint8 tensors in memory that are batched by indexing."""
 
-import math
 from dataclasses import dataclass
-from itertools import zip_longest
 
 import numpy as np
 import torch
 
+from cnnlib import formats
 from cnnlib.env import DATA
 from cnnlib.errors import DataError, ParameterError
-from cnnlib.files import RESTORE, atomic_path, check_sha256
+from cnnlib.files import check_sha256
 
 CLASS_NAMES = {
     "mnist": tuple("0123456789"),
@@ -21,7 +20,6 @@ CLASS_NAMES = {
 CSV_ROWS = 42_000
 _FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
 _PREFIXES = {"train": "train", "test": "t10k"}
-_CSV_COLUMNS = ["label", *(f"pixel{i}" for i in range(784))]
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,47 +99,11 @@ def load(name, split="train"):
     if split not in _PREFIXES:
         raise ParameterError(f"there is no split {split!r}; choose one of {list(_PREFIXES)}")
     stem = DATA / _FOLDERS[name] / "raw" / _PREFIXES[split]
-    images = read_idx(f"{stem}-images-idx3-ubyte", ndim=3)
-    labels = read_idx(f"{stem}-labels-idx1-ubyte", ndim=1)
+    images = formats.read_idx(f"{stem}-images-idx3-ubyte", ndim=3)
+    labels = formats.read_idx(f"{stem}-labels-idx1-ubyte", ndim=1)
     for kind in ("images-idx3", "labels-idx1"):
         check_sha256(f"{stem}-{kind}-ubyte", DATA)
     return Dataset(images.unsqueeze(1), labels.long())  # (N, 28, 28) → (N, 1, 28, 28)
-
-
-def read_idx(path, ndim):
-    """Read a file in MNIST's IDX format: a header of big-endian integers, then the bytes.
-
-    Args:
-        path: the file.
-        ndim: how many axes it must have: 3 for images, 1 for labels.
-
-    Returns:
-        uint8 tensor with `ndim` axes.
-
-    Raises:
-        DataError: the file is missing, empty, truncated, too long, not IDX, or has other axes.
-
-    Source: LeCun, Cortes & Burges, "The MNIST database of handwritten digits", file formats.
-    """
-    try:
-        raw = np.fromfile(path, dtype=np.uint8)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}). {RESTORE}") from None
-    # Two zero bytes, the element type (8 = unsigned byte), the number of axes, then 4 bytes an axis.
-    if len(raw) < 4 or raw[0] or raw[1] or raw[2] != 8:
-        raise DataError(f"{path} is no IDX file of unsigned bytes: it begins {bytes(raw[:4])!r}. {RESTORE}")
-    if raw[3] != ndim:
-        kinds = {1: "labels", 3: "images"}
-        raise DataError(
-            f"{path} has {raw[3]} axes ({kinds.get(int(raw[3]), 'neither images nor labels')}), expected "
-            f"{ndim} ({kinds[ndim]}): are two files swapped? {RESTORE}"
-        )
-    header = 4 + 4 * ndim
-    shape = raw[4:header].view(">u4").tolist() if len(raw) >= header else []
-    expected = header + math.prod(shape) if shape else header
-    if len(raw) != expected:
-        raise DataError(f"{path} has {len(raw):,} bytes; its header asks for {expected:,}. {RESTORE}")
-    return torch.from_numpy(raw[header:].reshape(shape))
 
 
 def read_csv(path=None):
@@ -159,61 +121,15 @@ def read_csv(path=None):
             whole number, a pixel outside 0 to 255 or a label outside 0 to 9. The message names the
             file, the data row (counted from 1), the column, the value, the rule and the way out.
     """
-    import pandas as pd  # here, because `import cnnlib.data` is quick without it
-
-    default = path is None
-    path = DATA / "mnist.csv" if default else path
-    if default and not path.exists():
-        write_csv(load("mnist")[:CSV_ROWS], path)
-    way_out = (
-        "Delete it: it is written anew on the next read."
-        if default
-        else 'Use the "Digit Recognizer" train.csv, or a file that cnnlib.data.write_csv wrote.'
-    )
-
-    def fail(problem):
-        raise DataError(f"{path}: {problem} {way_out}")
-
-    try:
-        table = pd.read_csv(path, low_memory=False)
-    except OSError as error:
-        fail(f"cannot be read ({error.strerror}).")
-    except pd.errors.EmptyDataError:
-        fail("is empty.")
-    except pd.errors.ParserError as error:
-        fail(f"has a row with more values than the header has names ({str(error).strip()}).")
-    except UnicodeDecodeError:
-        fail("is not a text file.")
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for an index
-        fail("has rows with more values than the header has names.")
-    columns = list(table.columns)
-    if columns == _CSV_COLUMNS[1:]:
-        fail('has no column "label"; it looks like Kaggle\'s test.csv, which has no labels.')
-    if columns != _CSV_COLUMNS:
-        pairs = zip_longest(columns, _CSV_COLUMNS)
-        position, (found, expected) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-        fail(
-            f"has {len(columns)} columns, the first wrong one being number {position + 1}, {found!r} where "
-            f"{expected!r} belongs; the header must be label, pixel0, …, pixel783."
-        )
-    if table.empty:
-        fail("has a header but no rows.")
-    if default and len(table) != CSV_ROWS:
-        fail(f"has {len(table):,} rows, expected {CSV_ROWS:,}.")
-    for column in columns:
-        kind, limit = ("label", 9) if column == "label" else ("pixel", 255)
-        numbers = pd.to_numeric(table[column], errors="coerce")
-        good = numbers.between(0, limit) & (numbers % 1 == 0)
-        if not good.all():
-            row = int(good.to_numpy().argmin())
-            value = table[column][row]
-            shown = "missing (was the file cut off?)" if pd.isna(value) else repr(str(value))
-            fail(
-                f"data row {row + 1}, column {column}: the value is {shown}; "
-                f"a {kind} is a whole number from 0 to {limit}."
-            )
-    values = torch.from_numpy(table.to_numpy(dtype=np.uint8))
-    return Dataset(values[:, 1:].reshape(-1, 1, 28, 28), values[:, 0].long())
+    if path is None:
+        path = DATA / "mnist.csv"
+        if not path.exists():
+            write_csv(load("mnist")[:CSV_ROWS], path)
+        table = formats.read_table(path, "Delete it: it is written anew on the next read.", rows=CSV_ROWS)
+    else:
+        way_out = 'Use the "Digit Recognizer" train.csv, or a file that cnnlib.data.write_csv wrote.'
+        table = formats.read_table(path, way_out)
+    return Dataset(table[:, 1:].reshape(-1, 1, 28, 28), table[:, 0].long())
 
 
 def write_csv(data, path):
@@ -229,12 +145,8 @@ def write_csv(data, path):
     """
     if data.images.shape[1:] != (1, 28, 28):
         raise DataError(f"images have shape {tuple(data.images.shape)}; the table holds (N, 1, 28, 28)")
-    rows = torch.cat([data.labels.to(torch.uint8)[:, None], data.images.flatten(1)], dim=1)  # (N, 785)
-    text = [str(value) for value in range(256)]
-    with atomic_path(path) as temporary, temporary.open("w") as file:
-        file.write(",".join(_CSV_COLUMNS) + "\n")
-        # Looking each byte up is ten times as fast as pandas or NumPy, which format every number.
-        file.writelines(",".join([text[b] for b in row.tobytes()]) + "\n" for row in rows.numpy())
+    labels = data.labels.to(torch.uint8).unsqueeze(1)
+    formats.write_table(torch.cat([labels, data.images.flatten(1)], dim=1), path)  # (N, 785)
 
 
 def split(data, val_size, seed=0):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from cnnlib.errors import ParameterError
+from cnnlib.metrics import wilson_interval
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 
@@ -86,7 +87,7 @@ def learning_curves(runs, column, ax, label=None, percent=False):
     """Draw a column of histories against the epoch: the mean over runs, and a band of one sd.
 
     Args:
-        runs: list of `cnnlib.train.History`, one a seed, of equal length.
+        runs: list of `cnnlib.training_run.History`, one a seed, of equal length.
         column: "train_loss", "val_accuracy", …
         ax: Axes to draw on.
         label: name of the curve in the legend.
@@ -143,4 +144,71 @@ def bars(groups, ax, xlabel="", percent=False):
     ax.invert_yaxis()
     ax.grid(axis="y", visible=False)
     ax.set_xlabel(xlabel)
+    return ax
+
+
+def confusion(matrix, class_names, ax, title=""):
+    """Draw a confusion matrix: each cell's count, and the mistakes coloured by their share of the row.
+
+    The diagonal holds the correct predictions, far more than the rest; it stays uncoloured so that the
+    mistakes can be told apart.
+
+    Args:
+        matrix: (K, K) int, row = label, column = prediction; see `cnnlib.metrics.confusion_matrix`.
+        class_names: K strings.
+        ax: Axes to draw on, about 5 × 5 inches for 10 classes.
+        title: the Axes' title.
+
+    Returns:
+        matplotlib.axes.Axes
+
+    Raises:
+        ParameterError: the matrix is not square, or there is not one name a class.
+    """
+    counts = np.asarray(matrix)
+    if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or len(class_names) != len(counts):
+        raise ParameterError(
+            f"the matrix has shape {counts.shape} and there are {len(class_names)} class names; it must be "
+            "(K, K), with K names"
+        )
+    shares = 100 * counts / counts.sum(axis=1, keepdims=True).clip(min=1)
+    np.fill_diagonal(shares, 0)
+    ax.imshow(shares, cmap="Oranges", vmin=0, vmax=max(shares.max(), 1e-9))
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        strong = shares[row, column] > 0.6 * shares.max()
+        color = "white" if strong else "0.6" if row == column else "black"
+        ax.text(column, row, counts[row, column], ha="center", va="center", fontsize=7, color=color)
+    ax.set_xticks(range(len(counts)), class_names, rotation=45 if max(map(len, class_names)) > 2 else 0)
+    ax.set_yticks(range(len(counts)), class_names)
+    ax.tick_params(length=0, labelsize=8)
+    ax.grid(visible=False)
+    ax.set(xlabel="prediction", ylabel="label", title=title)
+    return ax
+
+
+def reliability(calibration, ax, title=""):
+    """Draw a reliability diagram: accuracy against confidence, a dot a bin, with its 95 % interval.
+
+    A dot's area grows with the number of its predictions. Dots below the diagonal are overconfident.
+
+    Args:
+        calibration: what `cnnlib.metrics.calibration` returns.
+        ax: Axes to draw on.
+        title: the Axes' title.
+
+    Returns:
+        matplotlib.axes.Axes
+
+    Source: DeGroot & Fienberg 1983, "The Comparison and Evaluation of Forecasters" (the diagram).
+    """
+    filled = np.asarray(calibration.count) > 0
+    confidence, accuracy = (100 * np.asarray(v)[filled] for v in calibration[:2])
+    count = np.asarray(calibration.count)[filled]
+    intervals = [wilson_interval(round(a / 100 * n), n) for a, n in zip(accuracy, count, strict=True)]
+    gaps = np.abs(100 * np.array(intervals).T - accuracy)  # (2, bins): below and above
+    ax.plot([0, 100], [0, 100], "--", color="0.5", linewidth=1, label="calibrated")
+    ax.errorbar(confidence, accuracy, yerr=gaps, fmt="none", ecolor=COLORS[0], alpha=0.6)
+    ax.scatter(confidence, accuracy, s=10 + 250 * count / count.sum(), color=COLORS[0])
+    ax.text(0.97, 0.04, f"ECE {calibration.ece:.2%}", transform=ax.transAxes, ha="right")
+    ax.set(xlim=(0, 101), ylim=(0, 103), xlabel="confidence (%)", ylabel="accuracy (%)", title=title)
     return ax

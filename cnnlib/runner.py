@@ -81,6 +81,18 @@ def find_lesson(name):
     raise ParameterError(f"there is no lesson {name!r}; choose one of {[p.stem for p in lessons()]}")
 
 
+def _read(path):
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        raise ParameterError(f"{path} cannot be read as a notebook: {error}") from None
+
+
+def read_title(path):
+    """Return a lesson's title: the text of its first heading, such as "03 · A CNN for handwritten digits"."""
+    return _read(path).cells[0].source.splitlines()[0].lstrip("# ")
+
+
 def read_parameters(path):
     """Read the parameters of a lesson from its cell tagged `parameters`, without running it.
 
@@ -94,11 +106,7 @@ def read_parameters(path):
         ParameterError: the file is no notebook, it has not exactly one such cell, or the cell holds
             anything but `name = literal` lines.
     """
-    try:
-        notebook = nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.ValidationError) as error:
-        raise ParameterError(f"{path} cannot be read as a notebook: {error}") from None
-    cells = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    cells = [cell for cell in _read(path).cells if "parameters" in cell.metadata.get("tags", [])]
     if len(cells) != 1:
         raise ParameterError(f"{path} has {len(cells)} cells tagged 'parameters'; it must have exactly one")
     source = cells[0].source
@@ -150,8 +158,8 @@ def check_parameters(path, given):
             checked[name] = _convert(value, kind)
         except (ValueError, SyntaxError):
             raise ParameterError(
-                f"{Path(path).stem}: parameter {name} is {value!r}, a {type(value).__name__}; it must be a "
-                f"{kind.__name__} such as its default {known[name].default!r}"
+                f"{Path(path).stem}: parameter {name} is {value!r}, a {type(value).__name__}; it must be of "
+                f"type {kind.__name__}, such as its default {known[name].default!r}"
             ) from None
     return checked
 
@@ -198,7 +206,8 @@ def run_lesson(path, output, parameters=None, *, progress=None, timeout=None):
                 checked,
                 progress_bar={"desc": progress, "leave": False, "file": sys.stdout} if progress else False,
                 execution_timeout=timeout,
-                coalesce_streams=True,
+                coalesce_streams=True,  # keep a progress bar's last state, not each of them
+                extra_arguments=["--IPKernelApp.log_level=40"],  # no kernel warnings between our lines
             )
         except PapermillExecutionError:
             pass  # the saved notebook holds the error, where `_judge` finds it
@@ -223,20 +232,17 @@ def _judge(notebook, ended):
     """Return (status, problem) of an executed notebook: the first thing that went wrong, or ("ok", "")."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     for cell in cells:
-        for output in cell.outputs:
-            if output.output_type == "error" and output.ename != "SystemExit":
-                status = "claim failed" if output.ename == "ClaimFailed" else "error"
-                return status, f"cell {cell.id!r} raised {output.ename}: {output.evalue}"
-    # `sys.exit(0)` ends a run without an error, a killed kernel without an output.
-    unfinished = [c for c in cells if c.metadata.get("papermill", {}).get("status") != "completed"]
-    exited = [c for c in cells if any(o.get("ename") == "SystemExit" for o in c.outputs)]
-    if ended or unfinished or exited:
-        cell = (exited or unfinished or cells)[0]
-        why = {"timeout": "took too long", "dead kernel": "ended the kernel"}.get(
-            ended, "ended the run early"
-        )
-        return ended or "incomplete", f"cell {cell.id!r} {why}; {len(unfinished)} cells did not finish"
-    return "ok", ""
+        error = next((output for output in cell.outputs if output.output_type == "error"), None)
+        if error is None and cell.execution_count is not None:
+            continue
+        if ended:
+            what = "took too long" if ended == "timeout" else "or the one before it ended the kernel"
+            return ended, f"cell {cell.id!r} {what}"
+        if error is None or error.ename == "SystemExit":  # `sys.exit(0)` is a success to papermill
+            return "incomplete", f"cell {cell.id!r} ended the run before its last cell"
+        status = "claim failed" if error.ename == "ClaimFailed" else "error"
+        return status, f"cell {cell.id!r} raised {error.ename}: {error.evalue}"
+    return (ended, "the kernel ended after the last cell") if ended else ("ok", "")
 
 
 def clean(notebook):

@@ -17,13 +17,13 @@ from cnnlib.data import (
     photo,
     photo_names,
     read_csv,
-    read_idx,
     split,
     to_float,
     write_csv,
 )
 from cnnlib.env import DATA
 from cnnlib.errors import DataError, ParameterError
+from cnnlib.formats import read_idx
 
 MD5 = {  # of the published files
     "MNIST/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",

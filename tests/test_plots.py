@@ -6,7 +6,7 @@ import torch
 from cnnlib import plots
 from cnnlib.errors import ParameterError
 from cnnlib.metrics import calibration
-from cnnlib.train import History
+from cnnlib.training_run import History
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,8 @@ from torch import nn
 
 from cnnlib.data import Dataset, to_float
 from cnnlib.errors import CheckpointError, ParameterError
-from cnnlib.train import History, evaluate, fit, predict, warmup_linear
+from cnnlib.train import evaluate, fit, predict, warmup_linear
+from cnnlib.training_run import History
 
 
 def make(seed=0):

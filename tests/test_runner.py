@@ -1,0 +1,242 @@
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from cnnlib import runner
+from cnnlib.__main__ import main
+from cnnlib.env import ROOT
+from cnnlib.errors import ParameterError
+
+PARAMETERS = '''seed = 0  # first random seed
+lr = 0.1  # learning rate
+shuffle = False  # whether to shuffle
+sizes = [1, 2]  # layers
+profile = "fast"  # "fast" or "full"'''
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A function that writes a notebook with the parameters above and the given code cells."""
+
+    def write(*sources, parameters=PARAMETERS, name="05_test.ipynb"):
+        cell = new_code_cell(parameters)
+        cell.metadata["tags"] = ["parameters"]
+        cells = [new_markdown_cell("# 05 · A test\n\ntext"), cell, *map(new_code_cell, sources)]
+        for number, each in enumerate(cells):
+            each["id"] = f"cell-{number}"
+        notebook = new_notebook(cells=cells)
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
+        nbformat.write(notebook, tmp_path / name)
+        return tmp_path / name
+
+    return write
+
+
+def test_parameters_are_read_without_running(make):
+    found = runner.read_parameters(make("raise SystemExit"))
+    assert list(found) == ["seed", "lr", "shuffle", "sizes", "profile"]
+    assert found["lr"] == runner.Parameter("lr", 0.1, "learning rate")
+    assert found["profile"].comment == '"fast" or "full"'
+    assert runner.read_title(make()) == "05 · A test"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ("seed = 1 + x", "holds only `name = literal`, not 'seed = 1 \\+ x'"),
+        ("seed = 1\nprint(seed)", "not 'print\\(seed\\)'"),
+        ("a, b = 1, 2", "not 'a, b = 1, 2'"),
+        ("import torch", "not 'import torch'"),
+    ],
+)
+def test_a_parameters_cell_holds_literals_only(make, parameters, message):
+    with pytest.raises(ParameterError, match=message):
+        runner.read_parameters(make(parameters=parameters))
+
+
+def test_files_that_are_no_lessons_are_named(make, tmp_path):
+    (tmp_path / "html.ipynb").write_text("<html></html>")
+    for name in ("html.ipynb", "nowhere.ipynb"):
+        with pytest.raises(ParameterError, match=f"{name} cannot be read as a notebook"):
+            runner.read_parameters(tmp_path / name)
+    notebook = nbformat.read(make(), as_version=4)
+    del notebook.cells[1]
+    nbformat.write(notebook, tmp_path / "none.ipynb")
+    with pytest.raises(ParameterError, match="has 0 cells tagged 'parameters'"):
+        runner.read_parameters(tmp_path / "none.ipynb")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"seed": "7"}, {"seed": 7}),
+        ({"lr": "1e-4"}, {"lr": 1e-4}),
+        ({"lr": "1"}, {"lr": 1.0}),
+        ({"lr": 2}, {"lr": 2.0}),
+        ({"shuffle": "true"}, {"shuffle": True}),
+        ({"shuffle": "False"}, {"shuffle": False}),
+        ({"sizes": "[3, 4]"}, {"sizes": [3, 4]}),
+        ({"profile": "full", "seed": 3}, {"profile": "full", "seed": 3}),
+        ({"profile": "true"}, {"profile": "true"}),
+    ],
+)
+def test_values_take_the_type_of_the_default(make, given, expected):
+    checked = runner.check_parameters(make(), given)
+    assert checked == expected
+    assert [type(v) for v in checked.values()] == [type(v) for v in expected.values()]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sede": 1}, "no parameter 'sede'; did you mean 'seed'"),
+        ({"epochs": 1}, r"no parameter 'epochs'; it has \['seed', 'lr'"),
+        ({"seed": "1.5"}, "parameter seed is '1.5', a str; it must be of type int, such as its default 0"),
+        ({"seed": 1.0}, "parameter seed is 1.0, a float"),
+        ({"seed": True}, "parameter seed is True, a bool"),
+        ({"seed": "many"}, "parameter seed is 'many'"),
+        ({"seed": ""}, "parameter seed is ''"),
+        ({"shuffle": "yes"}, "parameter shuffle is 'yes'"),
+        ({"shuffle": 1}, "parameter shuffle is 1, a int"),
+        ({"lr": "__import__('os')"}, "parameter lr is"),
+        ({"lr": "none"}, "parameter lr is 'none'"),
+        ({"sizes": "(1, 2)"}, "parameter sizes is"),
+        ({"profile": 3}, "parameter profile is 3"),
+    ],
+)
+def test_wrong_parameters_are_refused_before_anything_runs(make, tmp_path, given, message):
+    path = make("open('ran', 'w')")
+    with pytest.raises(ParameterError, match=message):
+        runner.run_lesson(path, tmp_path / "out.ipynb", given)
+    assert [p.name for p in tmp_path.iterdir()] == ["05_test.ipynb"]
+
+
+def claims(*holds):
+    lines = [f"claim('claim {i}', {h}, 'because')" for i, h in enumerate(holds)]
+    return "\n".join(["from cnnlib.claims import claim", *lines])
+
+
+def test_a_lesson_that_runs_is_ok(make, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = make(claims(True, True), "assert (seed, lr) == (7, 0.5)")
+    result = runner.run_lesson(path, tmp_path / "new" / "out.ipynb", {"seed": "7", "lr": 0.5})
+    assert (result.lesson, result.status, result.held, result.claims) == ("05_test", "ok", 2, 2)
+    assert result.problem == ""
+    executed = nbformat.read(result.output, as_version=4)
+    assert all(c.execution_count for c in executed.cells if c.cell_type == "code")
+    assert result.seconds > 0
+
+
+@pytest.mark.parametrize(
+    ("cells", "status", "problem"),
+    [
+        ((claims(True, False, True),), "claim failed", "cell 'cell-2' raised ClaimFailed: claim 1"),
+        (("1 / 0", "2"), "error", "cell 'cell-2' raised ZeroDivisionError: division by zero"),
+        (("import sys; sys.exit(0)", "2"), "incomplete", "cell 'cell-2' ended the run before its last cell"),
+        (("import os; os._exit(0)", "2"), "dead kernel", "or the one before it ended the kernel"),
+        (("import time; time.sleep(60)", "2"), "timeout", "cell 'cell-2' took too long"),
+    ],
+)
+def test_a_lesson_that_does_not_run_to_its_end_is_not_ok(make, tmp_path, cells, status, problem):
+    result = runner.run_lesson(
+        make(*cells), tmp_path / "out.ipynb", timeout=20 if status == "timeout" else None
+    )
+    assert result.status == status
+    assert problem in result.problem
+    assert result.output.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["05_test.ipynb", "out.ipynb"]
+
+
+def test_clean_removes_what_differs_between_runs(make, tmp_path):
+    result = runner.run_lesson(make("print(seed)"), tmp_path / "out.ipynb")
+    text = nbformat.writes(runner.clean(nbformat.read(result.output, as_version=4)))
+    assert str(tmp_path) not in text
+    assert "papermill" not in text
+    assert "iopub" not in text
+    assert '"parameters"' in text
+
+
+def test_the_summary_shows_every_lesson_and_every_problem(tmp_path):
+    good = runner.Result("01_a", "ok", 12.4, 5, 5, "", tmp_path / "a")
+    bad = runner.Result("02_bb", "claim failed", 3.0, 1, 2, "cell 'x' raised ClaimFailed: y", tmp_path / "b")
+    text = runner.summarize([good, bad])
+    assert "01_a    ok                 12       5 of 5" in text
+    assert "total   1 of 2 ok          15       6 of 7" in text
+    assert f"02_bb: cell 'x' raised ClaimFailed: y\n  see {tmp_path / 'b'}" in text
+
+
+def test_lessons_are_found_by_name_number_and_path(make):
+    assert runner.find_lesson("03_mnist_cnn").name == "03_mnist_cnn.ipynb"
+    assert runner.find_lesson("3") == runner.find_lesson("03") == runner.lessons()[3]
+    path = make()
+    assert runner.find_lesson(str(path)) == path
+    for name in ("33", "mnist", "x.ipynb", ""):
+        with pytest.raises(ParameterError, match="there is no lesson"):
+            runner.find_lesson(name)
+
+
+# --- the command line --------------------------------------------------------------------------------
+
+
+def test_run_prints_progress_and_a_summary(make, tmp_path, capsys):
+    good, bad = make(claims(True)), make("1/0", name="06_bad.ipynb")
+    assert main(["run", str(good), "-o", str(tmp_path / "out"), "-p", "seed=3"]) == 0
+    shown = capsys.readouterr().out
+    assert "[1/1] 05_test: ok" in shown
+    assert "1 of 1" in shown
+    assert "seed = 3" in (tmp_path / "out" / "05_test.ipynb").read_text()
+    assert main(["run", str(bad), str(good), "-o", str(tmp_path / "out")]) == 1
+    shown = capsys.readouterr().out
+    assert "[1/2] 06_bad: error" in shown
+    assert "[2/2] 05_test: ok" in shown  # one broken lesson does not stop the others
+    assert "raised ZeroDivisionError" in shown
+
+
+def test_in_place_replaces_only_lessons_that_are_ok(make, tmp_path):
+    good, bad = make("print('fresh')"), make("1/0", name="06_bad.ipynb")
+    before = bad.read_bytes()
+    assert main(["run", str(good), str(bad), "--in-place", "-o", str(tmp_path / "out")]) == 1
+    assert "fresh" in str(nbformat.read(good, as_version=4).cells[2].outputs)
+    assert "papermill" not in good.read_text()
+    assert bad.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["-p", "seed"], "-p seed has no value"),
+        (["-p", "sed=1"], "no parameter 'sed'"),
+        (["-p", "seed=1", "--in-place"], "not both"),
+    ],
+)
+def test_a_wrong_call_is_one_line_and_exit_status_2(make, tmp_path, capsys, arguments, message):
+    assert main(["run", str(make()), "-o", str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_unknown_lesson_stops_the_run_before_it_begins(make, tmp_path, capsys):
+    assert main(["run", str(make()), "no_such_lesson", "-o", str(tmp_path / "out")]) == 2
+    assert "there is no lesson 'no_such_lesson'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_small_commands(make, capsys):
+    assert main(["parameters", str(make())]) == 0
+    assert "lr           float  0.1        learning rate" in capsys.readouterr().out
+    assert main(["lessons"]) == 0
+    assert "03_mnist_cnn\n" in capsys.readouterr().out
+    assert main(["report"]) == 0
+    assert "torchvision" in capsys.readouterr().out
+
+
+def test_output_goes_beside_the_notebooks_by_default():
+    from cnnlib.__main__ import parse_arguments
+
+    assert parse_arguments(["run"]).output == ROOT / "outputs"
