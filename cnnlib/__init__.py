@@ -5,29 +5,16 @@ torch. The submodules are loaded when they are first used, so that this import s
 """
 
 import importlib
+import importlib.util
 
 from cnnlib.env import repair_torchvision
 
 __version__ = "0.1.0"
-_SUBMODULES = (
-    "claims",
-    "data",
-    "env",
-    "errors",
-    "features",
-    "geometry",
-    "layers",
-    "metrics",
-    "models",
-    "plots",
-    "pretrained",
-    "train",
-)
 
 repair_torchvision()
 
 
 def __getattr__(name):
-    if name in _SUBMODULES:
-        return importlib.import_module(f"cnnlib.{name}")
-    raise AttributeError(f"module 'cnnlib' has no attribute {name!r}; it has {', '.join(_SUBMODULES)}")
+    if not name.startswith("_") and importlib.util.find_spec(f"{__name__}.{name}"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,6 +1,7 @@
 """Layers, written out the way the lessons build them."""
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from cnnlib.errors import ParameterError
@@ -41,3 +42,152 @@ class Normalize(nn.Module):
     def extra_repr(self):
         rounded = [[round(x, 4) for x in v.flatten().tolist()] for v in (self.mean, self.std)]
         return f"mean={rounded[0]}, std={rounded[1]}"
+
+
+def output_size(size, kernel_size, stride=1, padding=0, dilation=1):
+    """Return how many positions a sliding window has along one axis: the size of the layer's output.
+
+    Args:
+        size: length of the input along the axis, in pixels, int >= 1.
+        kernel_size: length of the window, int >= 1.
+        stride: pixels from one position to the next, int >= 1.
+        padding: zeros added at each of the two ends, int >= 0.
+        dilation: distance between neighbouring taps of the window, int >= 1.
+
+    Returns:
+        int, floor((size + 2 padding − dilation (kernel_size − 1) − 1) / stride) + 1.
+
+    Raises:
+        ParameterError: a value outside its range, or a window longer than the padded input.
+
+    Source: Dumoulin & Visin 2016, "A Guide to Convolution Arithmetic for Deep Learning", relationships 6
+        and 15.
+    First built in: notebooks/02_parts_of_a_cnn.ipynb
+    """
+    values = {"size": size, "kernel_size": kernel_size, "stride": stride, "dilation": dilation}
+    for name, value, least in [*((n, v, 1) for n, v in values.items()), ("padding", padding, 0)]:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ParameterError(f"{name} is {value!r}; it must be a whole number, {least} or more")
+    reach = dilation * (kernel_size - 1) + 1  # pixels from the window's first tap to its last
+    if reach > size + 2 * padding:
+        raise ParameterError(
+            f"a window of {reach} pixels (kernel_size {kernel_size}, dilation {dilation}) does not fit into "
+            f"{size} pixels with padding {padding} at each end; use a smaller kernel_size or dilation, a "
+            "larger image or more padding"
+        )
+    return (size + 2 * padding - reach) // stride + 1
+
+
+def conv2d(images, weight, bias=None, stride=1, padding=0, dilation=1):
+    """Convolve images with kernels, as one matrix product over unfolded windows.
+
+    As everywhere in deep learning the kernel is not flipped: mathematics calls this a cross-correlation.
+
+    Args:
+        images: (N, in_channels, H, W) float.
+        weight: (out_channels, in_channels, kernel height, kernel width) float: the kernels.
+        bias: (out_channels,) float, or None.
+        stride: pixels from one window to the next, both ways, int >= 1.
+        padding: zeros added on each of the four sides, int >= 0.
+        dilation: distance between neighbouring taps of a kernel, int >= 1.
+
+    Returns:
+        (N, out_channels, output height, output width); `output_size` gives the last two.
+
+    Raises:
+        ParameterError: axes or channels that do not fit together, or a kernel larger than the padded images.
+
+    Source: Chellapilla et al. 2006, "High Performance Convolutional Neural Networks for Document
+        Processing" (unrolling); LeCun et al. 1998, sec. II-A.
+    First built in: notebooks/02_parts_of_a_cnn.ipynb
+    """
+    _check_images(images)
+    if weight.ndim != 4:
+        raise ParameterError(
+            f"weight has shape {tuple(weight.shape)}; it must be "
+            "(out_channels, in_channels, kernel height, kernel width)"
+        )
+    if images.shape[1] != weight.shape[1]:
+        raise ParameterError(
+            f"images have {images.shape[1]} channels, but the kernels take {weight.shape[1]}: axis 1 of "
+            f"images {tuple(images.shape)} and of weight {tuple(weight.shape)} must be equal"
+        )
+    if bias is not None and bias.shape != weight.shape[:1]:
+        raise ParameterError(
+            f"bias has shape {tuple(bias.shape)}; it must be ({weight.shape[0]},), one number a kernel"
+        )
+    kernel_size = weight.shape[2:]
+    height, width = (
+        output_size(size, k, stride, padding, dilation)
+        for size, k in zip(images.shape[2:], kernel_size, strict=True)
+    )
+    columns = F.unfold(images, kernel_size, dilation, padding, stride)  # (N, C·kh·kw, height·width)
+    out = weight.flatten(1) @ columns  # (N, out_channels, height·width)
+    if bias is not None:
+        out = out + bias[:, None]
+    return out.unflatten(2, (height, width))
+
+
+def max_pool2d(images, kernel_size, stride=None):
+    """Return the largest value of each window, channel by channel.
+
+    Args:
+        images: (N, C, H, W) float.
+        kernel_size: height and width of the window, int >= 1.
+        stride: pixels from one window to the next, int >= 1; default: kernel_size, so that they tile.
+
+    Returns:
+        (N, C, output height, output width). Rows and columns that fill no whole window are dropped.
+
+    Raises:
+        ParameterError: images of another shape, or a window larger than they are.
+
+    First built in: notebooks/02_parts_of_a_cnn.ipynb
+    """
+    return _windows(images, kernel_size, stride).amax(dim=(-2, -1))
+
+
+def avg_pool2d(images, kernel_size, stride=None):
+    """Return the mean of each window, channel by channel; arguments and errors as in `max_pool2d`.
+
+    Source: LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", sec. II-A
+        (subsampling).
+    First built in: notebooks/02_parts_of_a_cnn.ipynb, as an exercise
+    """
+    return _windows(images, kernel_size, stride).mean(dim=(-2, -1))
+
+
+def softmax(logits):
+    """Turn logits into probabilities: positive numbers that sum to 1 along the last axis.
+
+    Args:
+        logits: (…, K) float.
+
+    Returns:
+        (…, K) float. The largest logit is subtracted first, which changes nothing but lets no exponential
+        overflow.
+
+    Source: Bridle 1990, "Probabilistic Interpretation of Feedforward Classification Network Outputs".
+    First built in: notebooks/02_parts_of_a_cnn.ipynb
+    """
+    exponentials = torch.exp(logits - logits.amax(dim=-1, keepdim=True))
+    return exponentials / exponentials.sum(dim=-1, keepdim=True)
+
+
+def _windows(images, kernel_size, stride):
+    """Return a view of every window: (N, C, output height, output width, kernel_size, kernel_size)."""
+    _check_images(images)
+    stride = kernel_size if stride is None else stride
+    for size in images.shape[2:]:
+        output_size(size, kernel_size, stride)  # raises where the window does not fit
+    return images.unfold(2, kernel_size, stride).unfold(3, kernel_size, stride)
+
+
+def _check_images(images):
+    if images.ndim != 4:
+        raise ParameterError(
+            f"images have shape {tuple(images.shape)}; they must have four axes (N, C, H, W): add a missing "
+            "one with unsqueeze, as in image.unsqueeze(0) for one image"
+        )
+    if not images.is_floating_point():
+        raise ParameterError(f"images are {images.dtype}; turn them into floats with cnnlib.data.to_float")

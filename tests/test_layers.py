@@ -1,0 +1,140 @@
+"""The hand-written layers against PyTorch's, and what they say about shapes that do not fit."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cnnlib.errors import ParameterError
+from cnnlib.layers import Normalize, avg_pool2d, conv2d, max_pool2d, output_size, softmax
+
+
+def random(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_output_size_is_what_pytorch_returns():
+    tried = 0
+    grid = itertools.product(range(1, 12), range(1, 6), range(1, 5), range(3), range(1, 4))
+    for size, kernel_size, stride, padding, dilation in grid:
+        options = {"stride": stride, "padding": padding, "dilation": dilation}
+        if dilation * (kernel_size - 1) + 1 > size + 2 * padding:
+            with pytest.raises(ParameterError, match="does not fit"):
+                output_size(size, kernel_size, **options)
+            continue
+        expected = F.conv1d(torch.zeros(1, 1, size), torch.zeros(1, 1, kernel_size), **options).shape[-1]
+        assert output_size(size, kernel_size, **options) == expected
+        tried += 1
+    assert tried > 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("size", 0), ("kernel_size", 0), ("stride", 0), ("padding", -1), ("dilation", 0), ("stride", 1.5)],
+)
+def test_output_size_names_the_argument_that_is_out_of_range(name, value):
+    with pytest.raises(ParameterError, match=rf"^{name} is {value}; it must be a whole number"):
+        output_size(**{"size": 8, "kernel_size": 3, name: value})
+
+
+@pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (2, 5)])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("padding", [0, 2])
+@pytest.mark.parametrize("dilation", [1, 2])
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_conv2d_is_pytorchs(kernel, stride, padding, dilation, with_bias):
+    images, weight = random(2, 3, 11, 9), random(4, 3, *kernel, seed=1)
+    bias = random(4, seed=2) if with_bias else None
+    options = {"stride": stride, "padding": padding, "dilation": dilation}
+    expected = F.conv2d(images, weight, bias, **options)
+    torch.testing.assert_close(conv2d(images, weight, bias, **options), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_conv2d_has_pytorchs_gradients():
+    def inputs():
+        shapes = [(2, 3, 8, 7), (4, 3, 3, 3), (4,)]
+        return [random(*s, seed=i).double().requires_grad_() for i, s in enumerate(shapes)]
+
+    ours, theirs = inputs(), inputs()
+    conv2d(*ours, stride=2, padding=1).square().sum().backward()
+    F.conv2d(*theirs, stride=2, padding=1).square().sum().backward()
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+@pytest.mark.parametrize(
+    ("images", "weight", "bias", "options", "message"),
+    [
+        ((3, 8, 8), (4, 3, 3, 3), None, {}, r"images have shape \(3, 8, 8\).*four axes.*unsqueeze"),
+        ((1, 3, 8, 8), (3, 3, 3), None, {}, r"weight has shape \(3, 3, 3\)"),
+        ((1, 1, 8, 8), (4, 3, 3, 3), None, {}, "images have 1 channels, but the kernels take 3"),
+        ((1, 3, 8, 8), (4, 3, 3, 3), (3,), {}, r"bias has shape \(3,\); it must be \(4,\)"),
+        (
+            (1, 3, 8, 8),
+            (4, 3, 9, 9),
+            None,
+            {},
+            "window of 9 pixels.*does not fit into 8 pixels.*more padding",
+        ),
+        ((1, 3, 8, 8), (4, 3, 5, 5), None, {"dilation": 2}, "window of 9 pixels.*dilation 2"),
+        (
+            (1, 3, 8, 8),
+            (4, 3, 3, 3),
+            None,
+            {"stride": 0},
+            "stride is 0; it must be a whole number, 1 or more",
+        ),
+        ((1, 3, 8, 8), (4, 3, 3, 3), None, {"padding": -1}, "padding is -1; it must be .* 0 or more"),
+    ],
+)
+def test_conv2d_explains_what_does_not_fit(images, weight, bias, options, message):
+    bias = None if bias is None else torch.zeros(bias)
+    with pytest.raises(ParameterError, match=message):
+        conv2d(torch.zeros(images), torch.zeros(weight), bias, **options)
+
+
+def test_conv2d_asks_for_floats():
+    with pytest.raises(ParameterError, match=r"uint8.*to_float"):
+        conv2d(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.zeros(1, 1, 3, 3))
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [(max_pool2d, F.max_pool2d), (avg_pool2d, F.avg_pool2d)])
+@pytest.mark.parametrize("kernel_size", [1, 2, 3])
+@pytest.mark.parametrize("stride", [None, 1, 2, 4])
+def test_pooling_is_pytorchs(ours, theirs, kernel_size, stride):
+    images = random(2, 3, 9, 7)
+    torch.testing.assert_close(ours(images, kernel_size, stride), theirs(images, kernel_size, stride))
+
+
+@pytest.mark.parametrize("pool", [max_pool2d, avg_pool2d])
+def test_pooling_explains_what_does_not_fit(pool):
+    with pytest.raises(ParameterError, match=r"window of 5 pixels.*does not fit into 4 pixels"):
+        pool(torch.zeros(1, 1, 8, 4), 5)
+    with pytest.raises(ParameterError, match="stride is 0"):
+        pool(torch.zeros(1, 1, 8, 8), 2, stride=0)
+    with pytest.raises(ParameterError, match=r"images have shape \(8, 8\)"):
+        pool(torch.zeros(8, 8), 2)
+
+
+def test_softmax_is_pytorchs_for_logits_of_any_size():
+    logits = torch.cat([random(5, 10), 1e4 * random(5, 10, seed=1)])
+    torch.testing.assert_close(softmax(logits), torch.softmax(logits, dim=-1))
+    torch.testing.assert_close(softmax(logits).sum(dim=-1), torch.ones(10))
+
+
+def test_normalize_is_torchvisions():
+    from torchvision.transforms.functional import normalize  # after cnnlib, which repairs torchvision
+
+    images = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
+    layer = Normalize(mean, std)
+    torch.testing.assert_close(layer(images), normalize(images, mean, std))
+    assert not list(layer.parameters())
+    assert set(layer.state_dict()) == {"mean", "std"}
+
+
+@pytest.mark.parametrize(("mean", "std"), [((0.1, 0.2), (1.0,)), ((0.1,), (0.0,)), ((0.1,), (-1.0,))])
+def test_normalize_refuses_statistics_that_cannot_be(mean, std):
+    with pytest.raises(ParameterError, match="every std must be above 0"):
+        Normalize(mean, std)
