@@ -208,7 +208,8 @@ def reliability(calibration, ax, title=""):
     gaps = np.abs(100 * np.array(intervals).T - accuracy)  # (2, bins): below and above
     ax.plot([0, 100], [0, 100], "--", color="0.5", linewidth=1, label="calibrated")
     ax.errorbar(confidence, accuracy, yerr=gaps, fmt="none", ecolor=COLORS[0], alpha=0.6)
-    ax.scatter(confidence, accuracy, s=10 + 250 * count / count.sum(), color=COLORS[0])
+    area = 10 + 250 * count / count.sum()
+    ax.scatter(confidence, accuracy, s=area, color=COLORS[0], clip_on=False, zorder=3)
     ax.text(0.97, 0.04, f"ECE {calibration.ece:.2%}", transform=ax.transAxes, ha="right")
     ax.set(xlim=(0, 101), ylim=(0, 103), xlabel="confidence (%)", ylabel="accuracy (%)", title=title)
     return ax

@@ -14,7 +14,9 @@ from cnnlib.env import DATA
 from cnnlib.errors import DataError, ParameterError
 from cnnlib.files import RESTORE, check_sha256
 from cnnlib.layers import Normalize
+from cnnlib.models import alexnet
 from cnnlib.models.efficientnet import EfficientNetLite0
+from cnnlib.models.vgg import CONFIGS, vgg_features
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -40,13 +42,7 @@ def vgg16_features():
     Source: Simonyan & Zisserman 2014, arXiv 1409.1556, table 1, column D; torchvision's IMAGENET1K_V1
         weights, stored as float16.
     """
-    layers, in_channels = [], 3
-    for width, convolutions in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-        for _ in range(convolutions):
-            layers += [nn.Conv2d(in_channels, width, kernel_size=3, padding=1), nn.ReLU()]
-            in_channels = width
-        layers.append(nn.MaxPool2d(kernel_size=2, stride=2))
-    return _with_weights("vgg16_features", features=nn.Sequential(*layers))
+    return _with_weights("vgg16_features", features=vgg_features(CONFIGS["vgg16"]))
 
 
 def alexnet_features():
@@ -64,22 +60,7 @@ def alexnet_features():
     Source: Krizhevsky 2014, "One weird trick", arXiv 1404.5997; torchvision's IMAGENET1K_V1 weights,
         stored as float16.
     """
-    features = nn.Sequential(
-        nn.Conv2d(3, 64, kernel_size=11, stride=4, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(kernel_size=3, stride=2),
-        nn.Conv2d(64, 192, kernel_size=5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(kernel_size=3, stride=2),
-        nn.Conv2d(192, 384, kernel_size=3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(384, 256, kernel_size=3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(256, 256, kernel_size=3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(kernel_size=3, stride=2),
-    )
-    return _with_weights("alexnet_features", features=features)
+    return _with_weights("alexnet_features", features=alexnet.alexnet_features())
 
 
 def efficientnet_lite0():
