@@ -11,9 +11,9 @@ from itertools import pairwise
 import matplotlib.pyplot as plt
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
+from save_figures import save
 
-from cnnlib.env import IMG
-from cnnlib.plots import COLORS, use_style
+from cnnlib.plots import COLORS
 
 INK = "#333333"
 FILL = {"conv": "#CFE5F3", "pool": "#FBE3C0", "linear": "#F7D3E4", "other": "#EEEEEE", "se": "#CDEBDD"}
@@ -235,18 +235,5 @@ def mbconv():
 FIGURES = {f.__name__: f for f in (lenet5, alexnet_gpus, vgg_stack, inception_block, residual_blocks, mbconv)}
 
 
-def main(names):
-    use_style()
-    plt.rcParams.update({"svg.hashsalt": "cnnlib", "figure.constrained_layout.use": False})
-    for name in names or FIGURES:
-        if name not in FIGURES:
-            sys.exit(f"there is no figure {name!r}; choose from {', '.join(FIGURES)}")
-        path = IMG / f"{name}.svg"
-        figure = FIGURES[name]()
-        figure.savefig(path, facecolor="white", metadata={"Date": None})
-        plt.close(figure)
-        print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    save(FIGURES, sys.argv[1:])

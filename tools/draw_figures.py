@@ -15,12 +15,13 @@ import numpy as np
 import torch
 from matplotlib.patches import FancyArrowPatch
 from matplotlib.path import Path
+from save_figures import save
 
 from cnnlib.data import load, to_float
-from cnnlib.env import IMG, set_seed
+from cnnlib.env import set_seed
 from cnnlib.layers import softmax
 from cnnlib.models import SimpleCNN
-from cnnlib.plots import COLORS, use_style
+from cnnlib.plots import COLORS
 from cnnlib.train import fit
 
 INK = "#333333"
@@ -133,18 +134,5 @@ def _arrow(figure, corners):
 FIGURES = {"cnn_parts": cnn_parts}
 
 
-def main(names):
-    use_style()
-    plt.rcParams.update({"svg.hashsalt": "cnnlib", "figure.constrained_layout.use": False})
-    for name in names or FIGURES:
-        if name not in FIGURES:
-            sys.exit(f"there is no figure {name!r}; choose from {', '.join(FIGURES)}")
-        path = IMG / f"{name}.svg"
-        figure = FIGURES[name]()
-        figure.savefig(path, facecolor="white", metadata={"Date": None})
-        plt.close(figure)
-        print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    save(FIGURES, sys.argv[1:])
