@@ -169,7 +169,8 @@ def fit(
     run = TrainingRun(model, built, scheduler, loss)
     identity = {
         "model": str(model),
-        "train": zlib.crc32(train.labels.cpu().numpy(), zlib.crc32(train.images.cpu().numpy())),
+        "train": _checksum(train),
+        "val": "none" if val is None else _checksum(val),
         "batch_size": batch_size,
         "lr": lr,
         "optimizer": _name(optimizer),
@@ -248,6 +249,10 @@ def _check_logits(model, train):
             "return the last layer's output as it is.",
             stacklevel=3,
         )
+
+
+def _checksum(data):
+    return zlib.crc32(data.labels.cpu().numpy(), zlib.crc32(data.images.cpu().numpy()))
 
 
 def _name(function):

@@ -302,6 +302,8 @@ def test_another_model_or_other_data_are_refused(blobs, tmp_path):
         run(nn.Sequential(nn.Flatten(), nn.Linear(784, 3)), blobs, checkpoint=tmp_path / "run.pt")
     with pytest.raises(CheckpointError, match="train was"):
         run(make(), Dataset(blobs.images.flip(3), blobs.labels), checkpoint=tmp_path / "run.pt")
+    with pytest.raises(CheckpointError, match="val was none"):
+        run(make(), blobs, blobs, checkpoint=tmp_path / "run.pt")
 
 
 def test_a_second_interrupt_ends_the_run_at_once(blobs):
