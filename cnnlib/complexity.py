@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from cnnlib.errors import ParameterError
+from cnnlib.hooks import evaluation, hooks
 
 
 def count_parameters(model):
@@ -117,29 +118,23 @@ def _trace(model, input_shape):
             "image, such as (3, 224, 224)"
         )
     count_parameters(model)  # raises where a lazy layer has no shape yet
-    calls, handles = [], []
+    calls = []
 
-    def listen(name, layer):
-        hook = lambda layer, _, output: calls.append((name, layer, output))  # noqa: E731
-        handles.append(layer.register_forward_hook(hook))
+    def listen(name):
+        return lambda layer, _, output: calls.append((name, layer, output))
 
-    for name, layer in model.named_modules():
-        if not any(layer.children()) or any(True for _ in layer.parameters(recurse=False)):
-            listen(name or "model", layer)
+    counted = [
+        (layer, listen(name or "model"))
+        for name, layer in model.named_modules()
+        if not any(layer.children()) or any(True for _ in layer.parameters(recurse=False))
+    ]
     like = next(model.parameters(), torch.empty(0))
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
     try:
-        with torch.no_grad():
+        with hooks(*counted), evaluation(model), torch.no_grad():
             model(torch.zeros(1, *shape, dtype=like.dtype, device=like.device))
     except RuntimeError as error:
         raise ParameterError(
             f"the model cannot take images of shape (1, {', '.join(map(str, shape))}): "
             f"{str(error).strip().splitlines()[0]}. Give the input_shape (C, H, W) that it was built for"
         ) from None
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, training in modes:
-            module.training = training
     return calls

@@ -27,3 +27,13 @@ class ParameterError(CnnlibError):
 
 class ClaimFailed(CnnlibError):  # noqa: N818 - read aloud where it appears: "ClaimFailed: …"
     """A measurement that disagrees with the sentence it was made for."""
+
+
+def check_whole(name, value, least=1):
+    """Check that an argument is a whole number from `least` on; a bool is none.
+
+    Raises:
+        ParameterError: it is not; the message names the argument, its value and the rule.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ParameterError(f"{name} is {value!r}; it must be a whole number, {least} or more")

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from cnnlib.errors import ParameterError
+from cnnlib.errors import ParameterError, check_whole
 from cnnlib.geometry import Window, cut, geometry, receptive_field
 from cnnlib.hooks import Reached, as_tensor, check_images, evaluation, find_layer, hooks, one_channel, run
 
@@ -160,9 +160,8 @@ def maximize_unit(model, layer, channel, size=96, steps=64, lr=0.05, seed=0):
         "Feature Visualization", Distill, doi 10.23915/distill.00007.
     First built in: notebooks/01_what_layers_learn.ipynb
     """
-    for name, value in (("size", size), ("steps", steps)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ParameterError(f"{name} is {value!r}; it must be a whole number, 1 or more")
+    check_whole("size", size)
+    check_whole("steps", steps)
     if not lr > 0:
         raise ParameterError(f"lr is {lr!r}; it must be above 0")
     module = find_layer(model, layer)

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnlib.errors import ParameterError
+from cnnlib.errors import ParameterError, check_whole
 
 
 class Normalize(nn.Module):
@@ -66,8 +66,7 @@ def output_size(size, kernel_size, stride=1, padding=0, dilation=1):
     """
     values = {"size": size, "kernel_size": kernel_size, "stride": stride, "dilation": dilation}
     for name, value, least in [*((n, v, 1) for n, v in values.items()), ("padding", padding, 0)]:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ParameterError(f"{name} is {value!r}; it must be a whole number, {least} or more")
+        check_whole(name, value, least)
     reach = dilation * (kernel_size - 1) + 1  # pixels from the window's first tap to its last
     if reach > size + 2 * padding:
         raise ParameterError(

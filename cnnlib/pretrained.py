@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnlib.data import to_float
 from cnnlib.env import DATA
-from cnnlib.errors import DataError, ParameterError
+from cnnlib.errors import DataError, ParameterError, check_whole
 from cnnlib.files import RESTORE, check_sha256
 from cnnlib.layers import Normalize
 from cnnlib.models import alexnet
@@ -114,8 +114,7 @@ def center_crop(images, size=224):
         )
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ParameterError(f"images are {images.dtype}; they must be uint8 0–255 or float 0–1")
-    if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-        raise ParameterError(f"size is {size!r}; it must be a whole number, 1 or more")
+    check_whole("size", size)
     height, width = images.shape[2:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -17,7 +17,8 @@ from tqdm import tqdm
 from cnnlib.checkpoint import check_identity, load_checkpoint, save_checkpoint
 from cnnlib.data import batches, to_float
 from cnnlib.env import best_device
-from cnnlib.errors import ParameterError
+from cnnlib.errors import ParameterError, check_whole
+from cnnlib.hooks import evaluation
 from cnnlib.training_run import DeferredInterrupt, TrainingRun, own_randomness
 
 
@@ -57,7 +58,7 @@ def predict(model, images, batch_size=1000):
     """Return a model's logits, computed in evaluation mode and without gradients.
 
     Args:
-        model: images (N, C, H, W) float 0–1 → logits. Its mode is restored afterwards.
+        model: images (N, C, H, W) float 0–1 → logits. The mode of each layer is restored afterwards.
         images: (N, C, H, W) uint8, or float already on the scale 0–1.
         batch_size: images a forward pass; it bounds the memory.
 
@@ -65,14 +66,8 @@ def predict(model, images, batch_size=1000):
         (N, K) float tensor on the CPU.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    training = model.training
-    model.eval()
-    try:
-        with torch.inference_mode():
-            chunks = [model(to_float(chunk.to(device))).cpu() for chunk in images.split(batch_size)]
-    finally:
-        model.train(training)
-    return torch.cat(chunks)
+    with evaluation(model), torch.inference_mode():
+        return torch.cat([model(to_float(chunk.to(device))).cpu() for chunk in images.split(batch_size)])
 
 
 def evaluate(model, data, loss=F.cross_entropy, batch_size=1000):
@@ -149,8 +144,7 @@ def fit(
     First built in: notebooks/03_mnist_cnn.ipynb
     """
     for name, value in (("epochs", epochs), ("batch_size", batch_size), ("len(train)", len(train))):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ParameterError(f"{name} is {value!r}; it must be a whole number, 1 or more")
+        check_whole(name, value)
     if not lr > 0:
         raise ParameterError(f"lr is {lr!r}; it must be above 0")
     if checkpoint_steps is not None and (checkpoint is None or checkpoint_steps < 1):

@@ -116,9 +116,11 @@ def test_predict_and_evaluate_use_evaluation_mode_and_restore_it(blobs):
     assert score.correct == (logits.argmax(1) == blobs.labels).sum()
     assert score.accuracy == score.correct / 120
     model.train()
+    model[1].eval()  # a layer that its owner froze
     with pytest.raises(RuntimeError):
         predict(model, torch.zeros(1, 5, 28, 28))
     assert model.training
+    assert not model[1].training
 
 
 @pytest.mark.parametrize(
