@@ -173,6 +173,46 @@ def softmax(logits):
     return exponentials / exponentials.sum(dim=-1, keepdim=True)
 
 
+class Dropout(nn.Module):
+    """Zero each value with probability p in training and scale the others; change nothing in evaluation.
+
+    The scaling by 1 / (1 − p) keeps the expectation of every value, so that evaluation needs no correction
+    ("inverted" dropout). The masks are those of torch.nn.Dropout from the same generator state on the CPU.
+
+    Args:
+        p: probability to zero a value, 0 to 1. (The p of the source below is the probability to keep it.)
+
+    Shape: any float tensor → the same shape.
+
+    Raises:
+        ParameterError: p outside that range.
+
+    Source: Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
+        sec. 4 and, for the scaling in training, sec. 10.
+    First built in: notebooks/07_dropout.ipynb
+    """
+
+    def __init__(self, p=0.5):
+        super().__init__()
+        if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
+            raise ParameterError(
+                f"p is {p!r}; it must be a number from 0 to 1: the probability to zero a value (to keep a "
+                "share q of the values, give 1 - q)"
+            )
+        self.p = p
+
+    def forward(self, x):
+        if not self.training or self.p == 0:
+            return x
+        mask = torch.empty_like(x).bernoulli_(1 - self.p)  # 1: keep, 0: drop
+        if self.p < 1:
+            mask /= 1 - self.p
+        return x * mask
+
+    def extra_repr(self):
+        return f"p={self.p}"
+
+
 def _windows(images, kernel_size, stride):
     """Return a view of every window: (N, C, output height, output width, kernel_size, kernel_size)."""
     _check_images(images)

@@ -11,7 +11,7 @@ import torch
 from notebook_tools import LESSONS, defined, definitions
 from torch import nn
 
-from cnnlib import complexity, data, features, layers, metrics, pretrained, train
+from cnnlib import batch_norm, complexity, data, features, landscape, layers, metrics, pretrained, train
 from cnnlib.models import alexnet, efficientnet, inception, lenet, make_model, resnet, vgg
 from cnnlib.models.init import kaiming
 
@@ -410,6 +410,127 @@ def _(shown):
 @check("06_architectures_modern", "efficientnet_small")
 def _(shown):
     _same_model(shown, efficientnet.efficientnet_small, _images(2, 1, 28, 28))
+
+
+@check("07_dropout", "Dropout")
+def _(shown):
+    for p in (0, 0.3, 1):
+        outputs = []
+        for layer in (shown(p), layers.Dropout(p)):
+            torch.manual_seed(0)
+            outputs.append((layer(_images(2, 3, 5, 4)), layer.eval()(_images(2, 3, 5, 4))))
+        assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
+
+
+@check("08_batch_norm", "batch_norm")
+def _(shown):
+    x, mean, weight, bias = _images(2, 3, 5, 4), *torch.randn(3, 3)
+    var = torch.rand(3)
+    for eps in (1e-5, 0.1):
+        arguments = (x, mean, var, weight, bias, eps)
+        assert torch.equal(shown(*arguments), batch_norm.batch_norm(*arguments))
+
+
+@check("08_batch_norm", "BatchNorm2d")
+def _(shown):
+    ours, theirs = shown(3, 1e-3, 0.2), batch_norm.BatchNorm2d(3, 1e-3, 0.2)
+    for shape in ((4, 3, 5, 2), (2, 3, 1, 1)):
+        x = _images(*shape)
+        assert torch.equal(ours(x), theirs(x))
+    for name, value in ours.state_dict().items():
+        assert torch.equal(value, theirs.state_dict()[name]), name
+    assert torch.equal(ours.eval()(x), theirs.eval()(x))
+
+
+@check("08_batch_norm", "batch_norm_backward")
+def _(shown):
+    x, grad, weight = _images(4, 3, 5, 2), _images(4, 3, 5, 2).flip(0), torch.randn(3)
+    for a, b in zip(shown(x, weight, grad), batch_norm.batch_norm_backward(x, weight, grad), strict=True):
+        assert torch.equal(a, b)
+
+
+@check("08_batch_norm", "fold_batch_norm")
+def _(shown):
+    for bias in (True, False):
+        conv, norm = nn.Conv2d(2, 3, 3, bias=bias), nn.BatchNorm2d(3)
+        norm(_images(4, 3, 5, 2))
+        ours, theirs = shown(conv, norm), batch_norm.fold_batch_norm(conv, norm)
+        assert torch.equal(ours.weight, theirs.weight)
+        assert torch.equal(ours.bias, theirs.bias)
+
+
+@check("08_batch_norm", "reestimate_statistics")
+def _(shown):
+    results = []
+    for reestimate in (shown, batch_norm.reestimate_statistics):
+        torch.manual_seed(0)
+        model = nn.Sequential(
+            nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2)
+        )
+        reestimate(model, _images(10, 1, 8, 8), batch_size=4)
+        results.append(model.state_dict())
+    assert all(torch.equal(results[0][name], value) for name, value in results[1].items())
+
+
+@check("09_why_batch_norm_works", "NoisyBatchNorm2d")
+def _(shown):
+    for arguments in ((3,), (3, 1.0, 2.0)):
+        torch.manual_seed(0)
+        theirs = landscape.NoisyBatchNorm2d(*arguments)
+        images, outputs = _images(2, 3, 5, 4), []
+        for layer in (shown(*arguments), theirs):
+            torch.manual_seed(1)
+            outputs.append((layer(images), layer.eval()(images)))
+        assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
+
+
+def _noisy_net():
+    torch.manual_seed(0)
+    parts = (nn.Conv2d(1, 3, 3), landscape.NoisyBatchNorm2d(3), nn.ReLU(), nn.Conv2d(3, 2, 3), nn.ReLU())
+    model = nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 4))
+    return model, _images(6, 1, 8, 8), torch.arange(6) % 4
+
+
+@check("09_why_batch_norm_works", "loss_and_gradient")
+def _(shown):
+    (loss, gradient), (theirs, other) = shown(*_noisy_net()), landscape.loss_and_gradient(*_noisy_net())
+    assert loss == theirs
+    assert torch.equal(gradient, other)
+
+
+@check("09_why_batch_norm_works", "along_gradient")
+def _(shown):
+    ours, theirs = (f(*_noisy_net(), [0.1, 1.0]) for f in (shown, landscape.along_gradient))
+    assert isinstance(ours, landscape.Slice)
+    assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(ours, theirs, strict=True))
+
+
+@check("09_why_batch_norm_works", "gradient_step")
+def _(shown):
+    ours, theirs = (f(*_noisy_net(), 0.3).state_dict() for f in (shown, landscape.gradient_step))
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@check("09_why_batch_norm_works", "layer_moments")
+def _(shown):
+    model, images, _ = _noisy_net()
+    for noise_seed in (0, 1):
+        ours, theirs = (f(model, images, noise_seed) for f in (shown, landscape.layer_moments))
+        assert len(ours) == len(theirs) == 1
+        assert torch.equal(ours[0], theirs[0])
+
+
+@check("09_why_batch_norm_works", "input_shift")
+def _(shown):
+    model, images, _ = _noisy_net()
+    moments = [landscape.layer_moments(model, images, noise_seed) for noise_seed in (0, 1)]
+    assert torch.equal(shown(*moments), landscape.input_shift(*moments))
+
+
+@check("09_why_batch_norm_works", "gradient_shift")
+def _(shown):
+    ours, theirs = (f(*_noisy_net(), 0.3) for f in (shown, landscape.gradient_shift))
+    torch.testing.assert_close(ours, torch.stack(theirs), rtol=1e-4, atol=1e-5)
 
 
 def test_every_definition_is_checked():

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from cnnlib.errors import ParameterError
-from cnnlib.layers import Normalize, avg_pool2d, conv2d, max_pool2d, output_size, softmax
+from cnnlib.layers import Dropout, Normalize, avg_pool2d, conv2d, max_pool2d, output_size, softmax
 
 
 def random(*shape, seed=0):
@@ -138,3 +138,50 @@ def test_normalize_is_torchvisions():
 def test_normalize_refuses_statistics_that_cannot_be(mean, std):
     with pytest.raises(ParameterError, match="every std must be above 0"):
         Normalize(mean, std)
+
+
+@pytest.mark.parametrize("p", [0, 0.1, 0.3, 0.5, 0.9, 1])
+@pytest.mark.parametrize("shape", [(50, 20), (4, 3, 9, 7)])
+def test_dropout_has_pytorchs_masks_and_gradients(p, shape):
+    results = []
+    for layer in (Dropout(p), torch.nn.Dropout(p)):
+        x = random(*shape).requires_grad_()
+        torch.manual_seed(5)
+        out = layer(x)
+        (out * random(*shape, seed=1)).sum().backward()
+        results.append((out.detach(), x.grad))
+    (ours, our_gradient), (theirs, their_gradient) = results
+    assert torch.equal(ours, theirs)
+    assert torch.equal(our_gradient, their_gradient)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.8])
+def test_dropout_zeroes_a_share_of_p_and_keeps_the_mean(p):
+    torch.manual_seed(0)
+    out = Dropout(p)(torch.ones(100_000))
+    torch.testing.assert_close(out.unique(), torch.tensor([0, 1 / (1 - p)]))
+    assert (out == 0).float().mean() == pytest.approx(p, abs=0.01)  # more than 6 standard errors
+    assert out.mean() == pytest.approx(1, abs=0.04)
+
+
+def test_dropout_draws_a_new_mask_in_each_pass():
+    layer, ones = Dropout(0.5), torch.ones(100)
+    assert not torch.equal(layer(ones), layer(ones))
+
+
+@pytest.mark.parametrize("p", [0, 0.5, 1])
+def test_dropout_changes_nothing_in_evaluation(p):
+    x = random(5, 7)
+    state = torch.get_rng_state()
+    assert torch.equal(Dropout(p).eval()(x), x)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.1, float("nan"), True, "0.5", None])
+def test_dropout_refuses_what_is_no_probability(p):
+    with pytest.raises(ParameterError, match=rf"^p is {p!r}; it must be a number from 0 to 1: .* 1 - q"):
+        Dropout(p)
+
+
+def test_dropout_says_its_p():
+    assert repr(Dropout(0.3)) == repr(torch.nn.Dropout(0.3)).replace(", inplace=False", "")

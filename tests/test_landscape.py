@@ -1,0 +1,204 @@
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cnnlib.errors import ParameterError
+from cnnlib.landscape import (
+    NoisyBatchNorm2d,
+    along_gradient,
+    gradient_shift,
+    gradient_step,
+    input_shift,
+    layer_moments,
+    loss_and_gradient,
+)
+
+
+def batch(n=8):
+    generator = torch.Generator().manual_seed(3)
+    return torch.rand(n, 1, 8, 8, generator=generator), torch.arange(n) % 4
+
+
+def network(norm=nn.BatchNorm2d):
+    torch.manual_seed(0)
+    parts = (nn.Conv2d(1, 3, 3), norm(3), nn.ReLU(), nn.Conv2d(3, 2, 3), nn.ReLU())
+    return nn.Sequential(*parts, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 4))
+
+
+def state(model):
+    return [tensor.clone() for tensor in model.state_dict().values()], torch.get_rng_state()
+
+
+def unchanged(model, before):
+    after = state(model)
+    return torch.equal(before[1], after[1]) and all(map(torch.equal, before[0], after[0]))
+
+
+class TestNoisyBatchNorm:
+    def test_each_channel_gets_a_mean_and_a_scale_within_the_limits(self):
+        torch.manual_seed(0)
+        layer, images = NoisyBatchNorm2d(200, mean=0.5, scale=0.25), torch.randn(64, 200, 4, 4)
+        out = layer(images)
+        means, scales = out.mean(dim=(0, 2, 3)), out.std(dim=(0, 2, 3))
+        assert means.abs().max() < 0.5 + 1e-4
+        assert means.min() < -0.4 < 0.4 < means.max()
+        assert 0.99 < scales.min() < 1.02
+        assert 1.23 < scales.max() < 1.26
+        assert not torch.equal(out, layer(images))
+
+    def test_without_noise_and_in_evaluation_it_is_batch_norm(self):
+        images = torch.randn(4, 3, 5, 5)
+        ours, theirs = NoisyBatchNorm2d(3, mean=0, scale=0), nn.BatchNorm2d(3)
+        assert torch.equal(ours(images), theirs(images))
+        noisy = NoisyBatchNorm2d(3, mean=9, scale=9)
+        noisy.load_state_dict(theirs.state_dict())
+        assert torch.equal(noisy.eval()(images), theirs.eval()(images))
+
+    @pytest.mark.parametrize("bad", [{"mean": -0.1}, {"scale": float("inf")}])
+    def test_it_refuses_a_noise_that_is_none(self, bad):
+        with pytest.raises(ParameterError, match=rf"{next(iter(bad))} is .* >= 0"):
+            NoisyBatchNorm2d(3, **bad)
+
+
+def test_the_gradient_is_autograds():
+    model, (images, labels) = network(), batch()
+    loss, gradient = loss_and_gradient(model, images, labels)
+    expected = F.cross_entropy(model(images), labels)
+    expected.backward()
+    assert loss == expected.item()
+    assert torch.equal(gradient, torch.cat([p.grad.flatten() for p in model.parameters()]))
+
+
+def test_two_gradients_see_the_same_noise():
+    model = network(lambda channels: NoisyBatchNorm2d(channels, 5, 5))
+    first, second = (loss_and_gradient(model, *batch()) for _ in range(2))
+    assert first[0] == second[0]
+    assert torch.equal(first[1], second[1])
+
+
+class Quadratic(nn.Module):
+    """A model whose cross-entropy is not quadratic but whose gradient by the weights is known."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([[0.3, -0.2]]))
+
+    def forward(self, images):
+        return images.flatten(1)[:, :1] @ self.weight
+
+
+def test_along_the_gradient_matches_a_formula():
+    model, images, labels = Quadratic(), torch.ones(1, 1, 1, 1), torch.tensor([0])
+    found = along_gradient(model, images, labels, [0.5, 2.0])
+
+    def gradient(w):
+        return w.softmax(dim=0) - torch.tensor([1.0, 0.0])
+
+    w = torch.tensor([0.3, -0.2])
+    g = gradient(w)
+    there = [w - size * g for size in (0.5, 2.0)]
+    torch.testing.assert_close(found.losses, torch.stack([-t.log_softmax(dim=0)[0] for t in there]))
+    torch.testing.assert_close(found.gradient_changes, torch.stack([(gradient(t) - g).norm() for t in there]))
+    torch.testing.assert_close(found.distances, torch.tensor([0.5, 2.0]) * g.norm())
+    assert found.loss == pytest.approx(-w.log_softmax(dim=0)[0].item())
+    ratio = [((gradient(t) - g).norm() / (t - w).norm()).item() for t in there]
+    assert found.smoothness == pytest.approx(max(ratio), rel=1e-4)
+    predicted = [found.loss - size * g.square().sum().item() for size in (0.5, 2.0)]
+    assert found.predicted.tolist() == pytest.approx(predicted, rel=1e-5)
+
+
+def test_a_step_is_that_of_sgd():
+    model, (images, labels) = network(), batch()
+    moved, reference = gradient_step(model, images, labels, 0.3), copy.deepcopy(model)
+    optimizer = torch.optim.SGD(reference.parameters(), lr=0.3)
+    F.cross_entropy(reference(images), labels).backward()
+    optimizer.step()
+    for ours, theirs in zip(moved.state_dict().values(), reference.state_dict().values(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_the_gradient_shift_moves_just_the_layers_before():
+    model, (images, labels) = network(), batch()
+    shift, lr = gradient_shift(model, images, labels, 0.3), 0.3
+    moved = gradient_step(model, images, labels, lr)
+    mixed = copy.deepcopy(model)
+    mixed[0], mixed[1], mixed[3] = moved[0], moved[1], moved[3]
+    gradients = []
+    for probe in (model, mixed):
+        loss = F.cross_entropy(probe(images), labels)
+        gradients.append(torch.autograd.grad(loss, probe[-1].weight)[0].flatten())
+    before, after = gradients
+    assert len(shift.distance) == 2  # the second convolution and the linear layer
+    assert shift.distance[1].item() == pytest.approx((after - before).norm().item(), rel=1e-3)
+    assert shift.relative[1].item() == pytest.approx(
+        ((after - before).norm() / before.norm()).item(), rel=1e-3
+    )
+    assert shift.cosine[1].item() == pytest.approx(
+        torch.cosine_similarity(after, before, dim=0).item(), rel=1e-4
+    )
+
+
+def test_moments_are_those_that_enter_the_layer():
+    model, (images, _) = network(), batch()
+    (moments,) = layer_moments(model, images)
+    entering = model[:3](images)
+    torch.testing.assert_close(moments[0], entering.mean(dim=(0, 2, 3)))
+    torch.testing.assert_close(moments[1], entering.std(dim=(0, 2, 3)))
+
+
+def test_moments_depend_on_the_noise_seed_alone():
+    model, (images, _) = network(NoisyBatchNorm2d), batch()
+    first = layer_moments(model, images, 0)[0]
+    torch.rand(1)
+    assert torch.equal(first, layer_moments(model, images, 0)[0])
+    assert not torch.equal(first, layer_moments(model, images, 1)[0])
+
+
+def test_input_shift_is_in_standard_deviations():
+    before = [torch.tensor([[0.0, 1.0], [2.0, 2.0]])]
+    after = [torch.tensor([[1.0, 1.0], [9.0, 9.0]])]  # changes of the mean: 1 and 0
+    assert input_shift(before, after).tolist() == pytest.approx([(0.5 / 4) ** 0.5])
+
+
+@pytest.mark.parametrize(
+    "measure",
+    [
+        lambda m, x, y: along_gradient(m, x, y, [0.1]),
+        lambda m, x, y: gradient_shift(m, x, y, 0.1),
+        lambda m, x, y: gradient_step(m, x, y, 0.1),
+        lambda m, x, y: layer_moments(m, x),
+    ],
+)
+def test_measuring_changes_neither_the_model_nor_the_generator(measure):
+    model = network(NoisyBatchNorm2d)
+    before = state(model)
+    measure(model, *batch())
+    assert unchanged(model, before)
+
+
+@pytest.mark.parametrize("sizes", [[], [0.1, 0], [float("nan")]])
+def test_step_sizes_must_be_positive(sizes):
+    with pytest.raises(ParameterError, match="step_sizes are"):
+        along_gradient(network(), *batch(), sizes)
+
+
+@pytest.mark.parametrize("lr", [0, -1, float("inf")])
+def test_the_learning_rate_must_be_positive(lr):
+    with pytest.raises(ParameterError, match="lr is"):
+        gradient_shift(network(), *batch(), lr)
+
+
+def test_a_shift_needs_two_layers():
+    with pytest.raises(ParameterError, match="1 layers with weights"):
+        gradient_shift(nn.Sequential(nn.Flatten(), nn.Linear(64, 4)), *batch(), 0.1)
+
+
+def test_moments_must_belong_together():
+    moments = [torch.ones(2, 3)]
+    with pytest.raises(ParameterError, match="they must be alike"):
+        input_shift(moments, [torch.ones(2, 4)])
+    with pytest.raises(ParameterError, match="they must be alike"):
+        input_shift([], [])
