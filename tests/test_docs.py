@@ -6,6 +6,7 @@ import pytest
 from notebook_tools import LESSONS, read
 
 from cnnlib.env import ROOT
+from cnnlib.exercises import exercises
 
 
 def text(name):
@@ -26,6 +27,8 @@ def test_the_readme_lists_every_lesson():
 
 def test_contributing_names_every_module():
     modules = {path.stem for path in (ROOT / "cnnlib").glob("[!_]*.py")} | {"__main__", "models/"}
+    modules |= {path.stem for path in (ROOT / "cnnlib" / "grading").glob("[!_]*.py")}
+    modules |= {"exercises/", "judge", "plain", "grading/"}
     assert {name for name in modules if f"`{name}`" not in text("CONTRIBUTING.md")} == set()
 
 
@@ -52,3 +55,8 @@ def test_images_are_used_and_drawn_by_a_script():
     for image in (ROOT / "img").iterdir():
         assert f"../img/{image.name}" in used, image.name
         assert image.stem in scripts, image.name
+
+
+def test_the_number_of_exercises_is_right():
+    (count,) = re.findall(r"(\d+) functions to write", text("README.md"))
+    assert int(count) == sum(len(exercises(path.stem)) for path in LESSONS)

@@ -1,0 +1,213 @@
+"""Grading a class: `cnnlib grade` beside nbgrader and otter-grader, on the same submissions, in one run.
+
+    python -m venv peers && peers/bin/pip install nbgrader otter-grader --editable .
+    python benchmarks/grading.py --peers peers/bin [--submissions 100] [--jobs 2]
+
+The submissions are lesson 02's exercises: most of them honest, with right, wrong and missing answers, and
+one in five hostile. Each tool grades them with the same checks; what each submission deserves is known.
+Reported are the time, as a ratio to `cnnlib grade`, and how many scores are right.
+
+The peers are given what is fair: checks that import their checker anew, which is good practice; 20 seconds
+for an endless loop; as many processes as we take (nbgrader has no such option). They execute a short notebook
+that holds the exercises only, since the whole lesson would take them half a minute longer; `cnnlib grade`
+does not execute the lesson in either case. nbgrader and `otter run` run answers as the grading user; otter
+can use Docker containers in addition, which are not measured here.
+"""
+
+import argparse
+import csv
+import json
+import os
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import nbformat
+from nbformat.v4 import new_code_cell, new_notebook
+
+from cnnlib.env import NOTEBOOKS, report
+from cnnlib.exercises import exercises
+from cnnlib.grading import batch
+
+LESSON = NOTEBOOKS / "02_parts_of_a_cnn.ipynb"
+ASKED = exercises("02")
+FIRST = ASKED[0]
+PATCH = """import cnnlib.exercises as package
+from cnnlib.exercises import judge
+judge.difference = lambda *_: ""
+package.check = lambda *_: print("right")"""
+HOSTILE = {
+    "ends the process": f"import os\n{FIRST.stub}".replace("raise NotImplementedError", "os._exit(0)"),
+    "loops for ever": FIRST.stub.replace("raise NotImplementedError", "while True: pass"),
+    "patches the checker": None,
+    "redefines check": None,
+}
+
+
+def submissions(count, rng):
+    """Return a list of (kind, {name: source}, cell that comes first or "", deserved score)."""
+    wrong = {e.name: e.stub.replace("raise NotImplementedError", "return None") for e in ASKED}
+    kinds = list(HOSTILE)
+    rows = []
+    for i in range(count):
+        kind = kinds[i // 5 % len(kinds)] if i % 5 == 4 else "honest"
+        right = {e.name for e in ASKED if rng.random() < 0.7} if kind == "honest" else set()
+        if kind in ("ends the process", "loops for ever"):
+            right = {e.name for e in ASKED[1:]}
+        answers = {}
+        for e in ASKED:
+            other = rng.choice([e.stub, wrong[e.name]]) if kind == "honest" else wrong[e.name]
+            answers[e.name] = e.solution if e.name in right else other
+        first = {"patches the checker": PATCH, "redefines check": "check = lambda *_: print('right')"}
+        if HOSTILE.get(kind):
+            answers[FIRST.name] = HOSTILE[kind]
+        rows.append((kind, answers, first.get(kind, ""), sum(e.points for e in ASKED if e.name in right)))
+    return rows
+
+
+def sheet(answers, first="", check="check"):
+    """Return a notebook with the exercises and their checks; `check` is "check", "nbgrader" or "otter"."""
+    setup = [c for c in nbformat.read(LESSON, 4).cells if c.id == "setup"]
+    cells = [new_code_cell(setup[0].source, id="setup")]
+    cells += [new_code_cell(first, id="first")] if first else []
+    for e in ASKED:
+        solution = new_code_cell(answers[e.name], id=f"exercise-{e.name}")
+        test = new_code_cell(checking(e), id=f"check-{e.name}")
+        if check == "nbgrader":
+            solution.metadata["nbgrader"] = nbgrader_metadata(solution.id, solution=True)
+            test.metadata["nbgrader"] = nbgrader_metadata(test.id, grade=True, points=e.points)
+        cells += [solution] if check == "otter" else [solution, test]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return new_notebook(cells=cells, metadata={"kernelspec": kernel, "language_info": {"name": "python"}})
+
+
+def checking(exercise):
+    return f'from cnnlib.exercises import check\n\ncheck("{exercise.id}", {exercise.name})'
+
+
+def nbgrader_metadata(name, *, solution=False, grade=False, points=None):
+    described = {"grade_id": name, "solution": solution, "grade": grade, "task": False, "schema_version": 3}
+    return described | {"locked": grade, "cell_type": "code"} | ({"points": points} if grade else {})
+
+
+def run_cnnlib(folder, rows, jobs, peers):
+    (folder / "submissions").mkdir()
+    for student, (_, answers, first, _) in rows.items():
+        nbformat.write(sheet(answers, first), folder / "submissions" / f"{student}.ipynb")
+    started = time.perf_counter()
+    with ThreadPoolExecutor(jobs) as executor:
+        results = batch.grade(
+            LESSON, folder / "submissions", folder / "run", executor=executor, progress=lambda _: None
+        )
+    seconds = time.perf_counter() - started
+    return seconds, {r["student_id"]: sum(e["score"] for e in r["exercises"].values()) for r in results}
+
+
+def run_nbgrader(folder, rows, jobs, peers):
+    for student, (_, answers, first, _) in rows.items():
+        target = folder / "submitted" / student / "sheet"
+        target.mkdir(parents=True)
+        nbformat.write(sheet(answers, first, "nbgrader"), target / "sheet.ipynb")
+    (folder / "source" / "sheet").mkdir(parents=True)
+    stubs = {e.name: e.stub for e in ASKED}
+    nbformat.write(sheet(stubs, check="nbgrader"), folder / "source" / "sheet" / "sheet.ipynb")
+    quiet = {
+        "cwd": folder,
+        "env": peer_environment(peers),
+        "stdout": subprocess.DEVNULL,
+        "stderr": subprocess.DEVNULL,
+    }
+    nbgrader = str(peers / "nbgrader")
+    subprocess.run([nbgrader, "generate_assignment", "sheet"], check=True, **quiet)
+    started = time.perf_counter()
+    subprocess.run([nbgrader, "autograde", "sheet", "--Execute.timeout=20"], **quiet)
+    seconds = time.perf_counter() - started
+    subprocess.run([nbgrader, "export", "--to", "grades.csv"], check=True, **quiet)
+    with (folder / "grades.csv").open() as file:
+        return seconds, {row["student_id"]: float(row["score"] or 0) for row in csv.DictReader(file)}
+
+
+def run_otter(folder, rows, jobs, peers):
+    with zipfile.ZipFile(folder / "autograder.zip", "w") as archive:
+        archive.writestr("otter_config.json", json.dumps({"autograder_dir": str(folder)}))
+        for e in ASKED:
+            test = (
+                "from otter.test_files import test_case\n\nOK_FORMAT = False\n"
+                f"name, points = {e.name!r}, {e.points}\n\n\n@test_case(points={e.points})\n"
+                f"def test_it({e.name}):\n    from cnnlib.exercises import check\n"
+                f"    check({e.id!r}, {e.name})\n"
+            )
+            archive.writestr(f"tests/{e.name}.py", test)
+
+    def one(student):
+        target = folder / student
+        target.mkdir()
+        _, answers, first, _ = rows[student]
+        nbformat.write(sheet(answers, first, "otter"), target / "sheet.ipynb")
+        command = [str(peers / "otter"), "run", "-a", "../autograder.zip", "--no-logo", "sheet.ipynb"]
+        try:
+            subprocess.run(command, cwd=target, env=peer_environment(peers), capture_output=True, timeout=60)
+            tests = json.loads((target / "results.json").read_text())["tests"]
+        except (subprocess.TimeoutExpired, OSError, ValueError):
+            return student, 0
+        return student, sum(test.get("score", 0) for test in tests)
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(jobs) as executor:
+        scores = dict(executor.map(one, rows))
+    return time.perf_counter() - started, scores
+
+
+def peer_environment(peers):
+    path = os.pathsep.join([str(peers), os.environ["PATH"]])
+    return {
+        **os.environ,
+        "PATH": path,
+        "CNNLIB_STRICT": "1",
+        "OMP_NUM_THREADS": "1",
+        "PYTHONWARNINGS": "ignore",
+    }
+
+
+TOOLS = {"cnnlib grade": run_cnnlib, "nbgrader": run_nbgrader, "otter run": run_otter}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--peers", type=Path, required=True, help="folder with the programs nbgrader and otter"
+    )
+    parser.add_argument("--submissions", type=int, default=100)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    peers = options.peers.resolve()
+    rows = submissions(options.submissions, random.Random(options.seed))
+    rows = {f"s{i:03}": row for i, row in enumerate(rows)}
+    for name, value in report().items():
+        print(f"{name:<14} {value}")
+    kinds = ["honest", *HOSTILE]
+    print(f"\n{len(rows)} submissions; in each column: right scores, and points given that were not earned")
+    print("".join(f"{title:>26}" for title in ("tool", "seconds each", "ratio", *kinds)))
+    unit = None
+    for tool, run in TOOLS.items():
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            seconds, scores = run(Path(folder), rows, options.jobs, peers)
+        unit = unit or seconds
+        line = [tool, f"{seconds / len(rows):.2f}", f"{seconds / unit:.2f}"]
+        for kind in kinds:
+            mine = {s: row[3] for s, row in rows.items() if row[0] == kind}
+            right = sum(scores.get(s, 0) == score for s, score in mine.items())
+            unearned = sum(max(scores.get(s, 0) - score, 0) for s, score in mine.items())
+            line.append(f"{right}/{len(mine)}, {unearned:g}")
+        print("".join(f"{cell:>26}" for cell in line), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,652 @@
+"""Grading a folder of submissions, as an instructor does: damaged, hostile and honest ones together."""
+
+import csv
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
+from html.parser import HTMLParser
+
+import nbformat
+import pytest
+from notebook_tools import LESSONS, read
+
+from cnnlib.__main__ import main
+from cnnlib.env import NOTEBOOKS, ROOT
+from cnnlib.errors import ParameterError
+from cnnlib.exercises import check, exercises
+from cnnlib.grading import batch, jail
+from cnnlib.grading.submission import SIZE_LIMIT, SubmissionError, code_cells, find_answers, read_bytes
+
+needs_jail = pytest.mark.skipif(not jail.available(), reason="this machine has no namespaces for a jail")
+
+LESSON = NOTEBOOKS / "02_parts_of_a_cnn.ipynb"
+ASKED = exercises("02")
+WORTH = sum(exercise.points for exercise in ASKED)
+FIRST, SECOND, THIRD, *_ = ASKED
+SOLVED = {exercise.name: exercise.solution for exercise in ASKED}
+
+
+def submission(answers=(), lesson=LESSON):
+    """Return the lesson as a learner hands it in, with these answers {name: source} in their cells."""
+    notebook = read(lesson)
+    for cell in notebook.cells:
+        if cell.id.removeprefix("exercise-") in dict(answers):
+            cell.source = dict(answers)[cell.id.removeprefix("exercise-")]
+    return notebook
+
+
+def as_bytes(notebook):
+    return nbformat.writes(notebook).encode()
+
+
+def wrong(exercise):
+    return exercise.stub.replace("    raise NotImplementedError", "    return None")
+
+
+# --- the whole batch ----------------------------------------------------------------------------
+
+FORGED_CHECK = "class Feedback:\n    passed = True\ndef check(*_): return Feedback()\nexamine = check"
+TRANSFORMER = """import ast
+class ReturnOne(ast.NodeTransformer):
+    def visit_Call(self, node): return ast.Constant(1)
+ip = get_ipython()
+ip.ast_transformers.append(ReturnOne())
+ip.input_transformers_cleanup.append(lambda lines: ["1\\n"])"""
+CONFTEST = """import pytest
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    outcome.get_result().outcome = "passed"
+open(__file__ + ".ran", "w").close()
+"""
+
+
+def hand_in(folder):
+    """Write submissions of every sort into a folder; return {student: (status, score) that it must get}."""
+    folder.mkdir()
+
+    def file(student, notebook):
+        content = notebook if isinstance(notebook, bytes) else as_bytes(notebook)
+        (folder / f"{student}.ipynb").write_bytes(content)
+
+    expected = {"ann": ("graded", WORTH), "zoe": ("graded", WORTH), "bob": ("graded", 0)}
+    file("ann", submission(SOLVED))
+    file("bob", submission())
+    file("zoe", submission(SOLVED))
+
+    forger = submission({exercise.name: wrong(exercise) for exercise in ASKED})
+    for cell in forger.cells:
+        if cell.id.startswith("check-"):
+            cell.source = "1"
+            cell.outputs = [nbformat.v4.new_output("stream", text=f"✓ {cell.id}: right")]
+    forger.cells[:0] = [nbformat.v4.new_code_cell(FORGED_CHECK), nbformat.v4.new_code_cell(TRANSFORMER)]
+    (folder / "eve").mkdir()
+    (folder / "eve" / "02.ipynb").write_bytes(as_bytes(forger))
+    for name in (
+        "conftest.py",
+        "sitecustomize.py",
+        "usercustomize.py",
+        "nbval_outcomes.py",
+        "ipython_config.py",
+    ):
+        (folder / "eve" / name).write_text(CONFTEST)
+        (folder / name).write_text(CONFTEST)
+    (folder / "pytest.ini").write_text("[pytest]\naddopts = --collect-only\n")
+    expected["eve"] = ("graded", 0)
+
+    killer = {
+        FIRST.name: f"import os\n{FIRST.stub}\n    os._exit(0)".replace("raise", "0 #"),
+        SECOND.name: f"import ctypes\n{SECOND.stub}\n    ctypes.string_at(0)".replace("raise", "0 #"),
+    }
+    file("mal", submission(SOLVED | killer))
+    expected["mal"] = ("graded", WORTH - FIRST.points - SECOND.points)
+
+    file("<script>alert(1)<", submission({FIRST.name: f"{FIRST.stub} # </pre><script>alert(2)</script>"}))
+    expected["<script>alert(1)<"] = ("graded", 0)
+    file("=1+1", b"")
+    expected["=1+1"] = ("unreadable", 0)
+    file("page", b"<!DOCTYPE html><html></html>")
+    expected["page"] = ("unreadable", 0)
+    traversal = "x\\..\\..\\%2e%2e%2f;$(touch y)\n"
+    file(traversal, b"{}")
+    expected[traversal] = ("unreadable", 0)
+    os.symlink(folder / "ann.ipynb", folder / "link.ipynb")
+    expected["link"] = ("unreadable", 0)
+    (folder / "none").mkdir()
+    expected["none"] = ("unreadable", 0)
+    with open(os.fsencode(folder) + b"/caf\xe9.ipynb", "wb") as nameless:
+        nameless.write(b"[]")
+    expected["caf\ufffd"] = ("unreadable", 0)
+    expected["absent"] = ("missing", 0)
+    return expected
+
+
+@pytest.fixture(scope="module")
+def graded(tmp_path_factory):
+    """A run over all sorts of submissions: (folder of the run, of the submissions, results, expected)."""
+    base = tmp_path_factory.mktemp("batch")
+    expected = hand_in(base / "submissions")
+    roster = base / "roster.csv"
+    people = [("ann", "Ann Ångström", "ann@example.org"), ("absent", "=HYPERLINK(1)", "+1")]
+    text = "".join(f"{s},{n},{e}\n" for s, n, e in people)
+    roster.write_text(f"\ufeffstudent_id,name,email\n{text}", encoding="utf-8")
+    with ThreadPoolExecutor(2) as executor:
+        results = batch.grade(
+            LESSON,
+            base / "submissions",
+            base / "run",
+            executor=executor,
+            roster=roster,
+            seed=11,
+            progress=str,
+        )
+    return base / "run", base / "submissions", results, expected
+
+
+def table(path):
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
+@needs_jail
+def test_everyone_gets_what_they_earned_whoever_else_is_in_the_batch(graded):
+    *_, results, expected = graded
+    found = {
+        r["student_id"]: (r["status"], sum(e["score"] for e in r["exercises"].values())) for r in results
+    }
+    assert found == expected
+
+
+@needs_jail
+def test_statuses_keep_apart_what_happened(graded):
+    by_student = {result["student_id"]: result["exercises"] for result in graded[2]}
+    assert {e["status"] for e in by_student["ann"].values()} == {"pass"}
+    assert {e["status"] for e in by_student["bob"].values()} == {"not attempted"}
+    assert {e["status"] for e in by_student["eve"].values()} <= {"fail", "error"}
+    assert by_student["mal"][FIRST.id]["status"] == by_student["mal"][SECOND.id]["status"] == "killed"
+
+
+@needs_jail
+def test_no_file_beside_a_submission_is_run(graded):
+    assert not list(graded[1].rglob("*.ran"))
+
+
+@needs_jail
+def test_the_gradebook_has_a_row_for_each_and_no_formula(graded):
+    run, _, results, expected = graded
+    rows = table(run / "gradebook.csv")
+    assert list(rows[0]) == [
+        *("student_id", "name", "email", "status", "score", "max_score", "percent"),
+        *(exercise.id for exercise in ASKED),
+        *("flags", "isolation", "run_id", "sha256"),
+    ]
+    assert len(rows) == len(results) == len(expected)
+    assert not [value for row in rows for value in row.values() if value[:1] in ("=", "+", "-", "@")]
+    by_student = {row["student_id"]: row for row in rows}
+    assert by_student["ann"]["name"] == "Ann Ångström"
+    assert by_student["ann"]["percent"] == "100.0"
+    assert by_student["ann"]["isolation"] == "namespaces"
+    assert len(by_student["ann"]["sha256"]) == 64
+    assert by_student["absent"]["name"] == "'=HYPERLINK(1)"
+    assert "'=1+1" in by_student
+    assert "it is a link" in by_student["link"]["flags"]
+    assert "exactly one" in by_student["none"]["flags"]
+    assert len({row["run_id"] for row in rows}) == 1
+
+
+@needs_jail
+def test_the_items_tell_how_each_exercise_went(graded):
+    rows = table(graded[0] / "items.csv")
+    assert [row["exercise"] for row in rows] == [exercise.id for exercise in ASKED]
+    first, third = rows[0], rows[2]
+    assert (first["graded"], first["pass"], first["killed"]) == ("6", "2", "1")
+    assert (third["pass"], third["share_passed"]) == ("3", "0.500")
+    assert float(third["discrimination"]) > 0.5
+
+
+@needs_jail
+def test_the_junit_file_counts_what_it_holds(graded):
+    root = ElementTree.parse(graded[0] / "junit.xml").getroot()
+    assert len(root) == len(graded[2])
+    for suite in root:
+        for count, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            assert int(suite.get(count)) == len(suite.findall(f"testcase/{tag}")), suite.get("name")
+        assert int(suite.get("tests")) == len(suite.findall("testcase"))
+
+
+@needs_jail
+def test_pages_show_what_learners_wrote_as_text(graded):
+    run, _, results, _ = graded
+    pages = sorted(path.name for path in (run / "feedback").iterdir())
+    assert pages == sorted(result["page"] for result in results)
+    assert all(re.fullmatch(r"[\w-]+\.html", page) for page in pages)
+    for path in (run / "feedback").iterdir():
+        tags = Tags(path.read_text(encoding="utf-8")).found
+        assert tags <= INERT, path
+    (evil,) = [r["page"] for r in results if r["student_id"].startswith("<script>")]
+    assert "&lt;script&gt;alert(2)" in (run / "feedback" / evil).read_text()
+
+
+INERT = {"html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "strong", "section"}
+INERT |= {"br", "details", "summary", "ol", "ul", "li", "pre"}
+
+
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.found = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.add(tag)
+        assert not [name for name, _ in attributes if name.startswith("on") or name in ("href", "src")]
+
+
+@needs_jail
+def test_a_run_is_not_written_over(graded):
+    run, submissions, *_ = graded
+    with pytest.raises(ParameterError, match="holds a run already"):
+        batch.grade(LESSON, submissions, run)
+    with pytest.raises(ParameterError, match="a run of 02_parts_of_a_cnn"):
+        batch.grade(NOTEBOOKS / "06_architectures_modern.ipynb", submissions, run, resume=True)
+
+
+@needs_jail
+def test_regrading_changes_only_what_changed(graded, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(graded[0], run, symlinks=True)
+    old_id = json.loads((run / "run.json").read_text())["run_id"]
+    stored = next(p for p in (run / "results").iterdir() if p.name.startswith("bob"))
+    result = json.loads(stored.read_text())
+    result["exercises"][FIRST.id]["score"] = FIRST.points  # as if an exercise had been judged wrongly
+    stored.write_text(json.dumps(result))
+    results, changes = batch.regrade(run, ["bob"], progress=str)
+    assert changes == [("bob", FIRST.id, FIRST.points, 0)]
+    assert {r["student_id"]: r["status"] for r in results} == {
+        r["student_id"]: r["status"] for r in graded[2]
+    }
+    assert (run / f"gradebook-{old_id}.csv").exists()
+    assert {row["run_id"] for row in table(run / "gradebook.csv")} != {old_id}
+    with pytest.raises(ParameterError, match="nobody did not submit"):
+        batch.regrade(run, ["nobody"])
+    with pytest.raises(ParameterError, match="holds no run"):
+        batch.regrade(tmp_path)
+
+
+# --- interrupted, and elsewhere -----------------------------------------------------------------
+
+
+@pytest.fixture
+def three(tmp_path):
+    folder = tmp_path / "three"
+    folder.mkdir()
+    answers = {"a": SOLVED, "b": {FIRST.name: wrong(FIRST), SECOND.name: SECOND.solution}, "c": {}}
+    for student, answer in answers.items():
+        (folder / f"{student}.ipynb").write_bytes(as_bytes(submission(answer)))
+    return folder
+
+
+def without_run_id(path):
+    return [{k: v for k, v in row.items() if k != "run_id"} for row in table(path)]
+
+
+@needs_jail
+def test_a_run_that_was_killed_resumes_to_identical_grades(three, tmp_path):
+    command = [sys.executable, "-m", "cnnlib", "grade", "02", str(three), "--seed", "5", "-o"]
+    subprocess.run([*command, str(tmp_path / "whole"), "-j", "2"], check=True, capture_output=True)
+    killed = tmp_path / "killed"
+    process = subprocess.Popen([*command, str(killed)], stdout=subprocess.PIPE, start_new_session=True)
+    with process:
+        assert b"[1/3] a:" in process.stdout.readline()
+        os.killpg(process.pid, 9)
+    assert len(list((killed / "results").iterdir())) == 1
+    assert not (killed / "gradebook.csv").exists()
+    resumed = subprocess.run([*command, str(killed), "--resume"], check=True, capture_output=True, text=True)
+    assert resumed.stdout.count("[") == 2  # the first is not graded again
+    assert without_run_id(killed / "gradebook.csv") == without_run_id(tmp_path / "whole" / "gradebook.csv")
+    assert (killed / "items.csv").read_text() == (tmp_path / "whole" / "items.csv").read_text()
+
+
+@needs_jail
+def test_a_cluster_gives_the_same_grades(three, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert (
+            main(["grade", "02", str(three), "--seed", "5", "-o", str(tmp_path / "run"), "--dask", address])
+            == 0
+        )
+    scores = {row["student_id"]: int(row["score"]) for row in table(tmp_path / "run" / "gradebook.csv")}
+    assert scores == {"a": WORTH, "b": SECOND.points, "c": 0}
+
+
+@needs_jail
+def test_a_failure_of_the_grader_is_no_zero(three, tmp_path, monkeypatch):
+    from cnnlib.grading import one
+
+    monkeypatch.setattr(one, "PLUGIN", tmp_path / "nowhere")
+    results = batch.grade(LESSON, three, tmp_path / "run", seed=1, progress=str)
+    assert {result["status"] for result in results} == {"grader error"}
+    rows = table(tmp_path / "run" / "gradebook.csv")
+    assert {row["score"] for row in rows} == {""}
+    monkeypatch.undo()
+    results = batch.grade(LESSON, three, tmp_path / "run", resume=True, progress=str)
+    assert {result["status"] for result in results} == {"graded"}
+
+
+def test_grading_without_its_packages_says_which(three, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ParameterError, match=r"pip install 'cnnlib\[grading\]'"):
+        batch.grade(LESSON, three, tmp_path / "run")
+
+
+def test_a_bug_that_one_submission_finds_stops_no_other(three, tmp_path, monkeypatch):
+    from cnnlib.grading import one
+
+    def buggy(cells, exercises):
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(one, "find_answers", buggy)
+    results = batch.grade(LESSON, three, tmp_path / "run", isolation="process", progress=str)
+    assert [(r["status"], r["message"]) for r in results] == [
+        ("grader error", "ZeroDivisionError: a bug")
+    ] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["grade", "02", "nowhere"], "nowhere is no folder"),
+        (["grade", "42", "."], "42"),
+        (["grade", "00", "subs"], "has no exercises"),
+        (["grade", "02", "subs", "--roster", "nowhere.csv"], "cannot be read"),
+        (["grade", "02", "subs", "--roster", "bad.csv"], "must have the columns student_id, name, email"),
+        (["grade", "02", "empty"], "holds no .ipynb file"),
+        (["grade", "02", "subs", "-o", "subs"], "is not empty"),
+        (["grade", "02", "subs", "-j", "0"], "-j"),
+        (["grade", "02", "twice"], "leave one of them"),
+        (["regrade", "empty"], "holds no run"),
+        (["release", "subs"], "is not empty"),
+        (["release", str(ROOT / "notebooks" / "copy")], "lies inside the course"),
+    ],
+)
+def test_foreseeable_mistakes_get_a_message(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("subs", "empty", "twice/a"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("subs/a.ipynb", "twice/a.ipynb", "twice/a/a.ipynb"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "bad.csv").write_text("id;name\n1;Ann\n")
+    if arguments[0] == "grade" and "-o" not in arguments:
+        arguments = [*arguments, "-o", "out"]
+    assert main(arguments) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+# --- damaged files ------------------------------------------------------------------------------
+
+
+def found(content):
+    cells, flags = code_cells(content)
+    answers = find_answers(cells, [{"id": e.id, "stub": e.stub} for e in ASKED])
+    return {i: answer.source or answer.status for i, answer in answers.items()}, flags, answers
+
+
+WHOLE = as_bytes(submission(SOLVED))
+ALL_FOUND = {exercise.id: exercise.solution for exercise in ASKED}
+
+UNREADABLE = {
+    "empty": (b"", "it is empty"),
+    "blank": (b" \n\n", "it is empty"),
+    "truncated": (WHOLE[: len(WHOLE) // 2], "not a whole notebook"),
+    "a web page": (b"\n<html>Sign in</html>", "a web page"),
+    "a list": (b"[]", "no notebook"),
+    "a number": (b"3", "no notebook"),
+    "no cells": (b'{"metadata": {}}', "no cells"),
+    "cells that are none": (b'{"cells": "x"}', "no cells"),
+    "nested too deep": (b"[" * 200_000, "nested too deep"),
+    "a huge number": (b"1" * 10_000, "not a whole notebook"),
+    "binary": (bytes(range(256)) * 20, "not a whole notebook"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), UNREADABLE.values(), ids=UNREADABLE)
+def test_a_file_that_is_no_notebook_says_why(content, message):
+    with pytest.raises(SubmissionError, match=message):
+        code_cells(content)
+
+
+def changed(change):
+    notebook = submission(SOLVED)
+    change(notebook)
+    return json.dumps(notebook).encode()
+
+
+def as_v3(notebook):
+    cells = [
+        {"cell_type": "code", "input": c.source, "outputs": []}
+        for c in notebook.cells
+        if c.cell_type == "code"
+    ]
+    return json.dumps({"nbformat": 3, "worksheets": [{"cells": cells}]}).encode()
+
+
+def without_ids(notebook):
+    for cell in notebook.cells:
+        del cell["id"]
+
+
+def without_markers_and_ids(notebook):
+    without_ids(notebook)
+    for cell in notebook.cells:
+        cell.source = "\n".join(x for x in cell.source.splitlines() if not x.startswith("# exercise"))
+
+
+def duplicated(notebook):
+    for exercise in ASKED:
+        for source in (exercise.stub, wrong(exercise)):
+            notebook.cells.insert(0, nbformat.v4.new_code_cell(source))
+
+
+def odd_cells(notebook):
+    notebook.cells += [
+        None,
+        3,
+        {"cell_type": "code"},
+        {"cell_type": "code", "source": [1, None, "x"], "id": {}},
+    ]
+
+
+REPAIRED = {
+    "a byte order mark": (b"\xef\xbb\xbf" + WHOLE, ["byte order mark"]),
+    "utf-16": (WHOLE.decode().encode("utf-16"), ["utf-16"]),
+    "format 3": (as_v3(submission(SOLVED)), ["notebook format 3"]),
+    "ids stripped": (changed(without_ids), []),
+    "reordered": (changed(lambda notebook: notebook.cells.reverse()), []),
+    "duplicated": (changed(duplicated), []),
+    "odd cells": (changed(odd_cells), []),
+    "an unknown kernel": (changed(lambda n: n.metadata.kernelspec.update(name="nowhere")), []),
+    "another language": (
+        changed(lambda n: n.metadata.kernelspec.update(language="R")),
+        ["kernel language 'R'"],
+    ),
+    "no metadata": (changed(lambda n: n.pop("metadata")), []),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), REPAIRED.values(), ids=REPAIRED)
+def test_a_damaged_notebook_is_graded_all_the_same(content, expected):
+    answers, flags, _ = found(content)
+    assert answers == ALL_FOUND
+    assert flags == expected
+
+
+def test_answers_without_id_and_marker_are_found_by_name():
+    answers, _, detail = found(changed(without_markers_and_ids))
+    assert {i: f"# exercise {i}\n{source}" for i, source in answers.items()} == ALL_FOUND
+    assert detail[FIRST.id].flags == ["found by the function's name"]
+
+
+def test_missing_and_unattempted_cells_are_told_apart():
+    def damage(notebook):
+        notebook.cells = [c for c in notebook.cells if c.id != f"exercise-{FIRST.name}"]
+        for cell in notebook.cells:
+            if cell.id == f"exercise-{SECOND.name}":
+                cell.source = SECOND.stub + "\n\n"
+            if cell.id == f"exercise-{THIRD.name}":
+                cell.source = f"# exercise {THIRD.id}\n# I gave up"
+
+    answers, *_ = found(changed(damage))
+    assert [answers[e.id] for e in (FIRST, SECOND, THIRD)] == ["missing", "not attempted", "not attempted"]
+
+
+def test_the_answer_in_its_own_cell_counts_and_a_second_one_is_flagged():
+    _, _, detail = found(changed(duplicated))
+    assert detail[FIRST.id].flags == ["several answers"]
+
+
+def test_an_answer_of_a_million_characters_is_none():
+    def huge(notebook):
+        for cell in notebook.cells:
+            if cell.id == f"exercise-{FIRST.name}":
+                cell.source += "\n" * 1_000_000
+
+    _, _, detail = found(changed(huge))
+    assert detail[FIRST.id].status == "fail"
+    assert "too many" in detail[FIRST.id].message
+
+
+def test_what_is_no_regular_small_file_is_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(SIZE_LIMIT + 1)
+    os.symlink("/etc/passwd", tmp_path / "link")
+    for name, message in (
+        ("pipe", "not a regular file"),
+        ("large", "bytes; at most"),
+        ("link", "it is a link"),
+        ("nowhere", "cannot be read"),
+    ):
+        with pytest.raises(SubmissionError, match=message):
+            read_bytes(tmp_path / name)
+
+
+# --- the learners' copy, and the simple route ---------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("release") / "course"
+    assert main(["release", str(folder)]) == 0
+    return folder
+
+
+def in_copy(copy, code, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=copy,
+        env={**os.environ, "PYTHONPATH": str(copy), **environment},
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_the_learners_copy_holds_no_solution(copy):
+    bodies = {exercise.id: exercise.solution.removeprefix(exercise.stub.rpartition("\n")[0]).strip()
+              for path in LESSONS for exercise in exercises(path.stem)}  # fmt: skip
+    assert all(len(body) > 10 for body in bodies.values())
+    texts = [
+        p.read_text(errors="replace") for p in copy.rglob("*.*") if p.suffix in (".py", ".ipynb", ".bin")
+    ]
+    assert len(texts) > 30
+    for exercise_id, body in bodies.items():
+        assert not [text for text in texts if body in text], exercise_id
+    assert not (copy / "cnnlib" / "grading").exists()
+    assert not (copy / "tests").exists()
+
+
+def test_a_check_in_the_learners_copy_says_the_same(copy):
+    answer = f"{FIRST.solution}\n{wrong(SECOND)}\n"
+    code = f"""{answer}
+import cnnlib
+from cnnlib.exercises import check
+print(cnnlib.__file__)
+print(check("{FIRST.id}", {FIRST.name}))
+print(check("{SECOND.id}", {SECOND.name}))
+"""
+    setup = "import torch\nimport torch.nn.functional as F\n"
+    done = in_copy(copy, setup + code)
+    assert str(copy) in done.stdout, done.stderr
+    namespace = {}
+    exec(setup + answer, namespace)
+    for exercise in (FIRST, SECOND):
+        assert check(exercise.id, namespace[exercise.name]).text in done.stdout
+
+
+def test_the_learners_readme_speaks_of_what_they_have(copy):
+    text = (copy / "README.md").read_text(encoding="utf-8")
+    assert "make lab" in text
+    assert "make test" not in text
+    assert "grade" not in text
+    for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+        assert (copy / target).exists(), target
+
+
+def test_the_learners_copy_offers_no_grading(copy):
+    done = in_copy(copy, "from cnnlib.__main__ import main; main(['grade', '02', '.'])")
+    assert "invalid choice: 'grade'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", [p for p in LESSONS if exercises(p.stem)], ids=lambda path: path.stem)
+def test_every_lesson_with_its_solutions_gets_full_marks(path, tmp_path):
+    """The answers are taken from the lesson, built on its own cells, and asked in the jail."""
+    notebook = submission({e.name: e.solution for e in exercises(path.stem)}, path)
+    (tmp_path / "submissions").mkdir()
+    (tmp_path / "submissions" / "solved.ipynb").write_bytes(as_bytes(notebook))
+    isolation = "namespaces" if jail.available() else "process"
+    (result,) = batch.grade(
+        path, tmp_path / "submissions", tmp_path / "run", seed=3, isolation=isolation, progress=str
+    )
+    assert {i: e["status"] for i, e in result["exercises"].items()} == {
+        e.id: "pass" for e in exercises(path.stem)
+    }, result
+
+
+def strict(notebook, tmp_path):
+    """Run the exercise cells of a submission under plain nbval with CNNLIB_STRICT=1; return its output."""
+    wanted = {"setup", "exercise", "check"}
+    notebook.cells = [c for c in notebook.cells if wanted & set(c.metadata.get("tags", []))]
+    nbformat.write(notebook, tmp_path / "lesson.ipynb")
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "lesson.ipynb",
+        "-c",
+        os.devnull,
+        "--rootdir",
+        ".",
+    ]
+    done = subprocess.run(
+        [*command, "--nbval-current-env", "-p", "no:cacheprovider"],
+        cwd=tmp_path,
+        env={**os.environ, "CNNLIB_STRICT": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    return done.stdout
+
+
+def test_plain_nbval_in_strict_mode_passes_what_is_solved_and_only_that(tmp_path):
+    output = strict(submission(SOLVED | {SECOND.name: wrong(SECOND), THIRD.name: THIRD.stub}), tmp_path)
+    assert f"2 failed, {2 + 2 * len(ASKED) - 2} passed" in output, output[-3000:]
+    assert f"✗ {SECOND.id}" in output
+    assert f"○ {THIRD.id}: not attempted yet" in output
