@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run lab test clean
+.PHONY: run lab book test clean
 
 run: $(READY)  ## execute every lesson, with progress and a summary; results in outputs/
 	$(BIN)/cnnlib run
 
 lab: $(READY)  ## open the course in JupyterLab
 	$(BIN)/jupyter lab notebooks/00_start_here.ipynb
+
+book: $(READY)  ## the lessons as a web site that works offline, in outputs/book
+	$(BIN)/python book/build.py
 
 test: $(READY)  ## everything that must hold: style, unit tests, and every lesson executed by nbval
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import argparse
 import concurrent.futures
 import contextlib
+import os
 import sys
 from collections import Counter
 from pathlib import Path
@@ -13,6 +14,8 @@ from cnnlib import __version__
 from cnnlib.env import ROOT, report
 from cnnlib.errors import CnnlibError, ParameterError, check_whole
 from cnnlib.files import atomic_path
+
+DASK_SECONDS = 10  # a scheduler that does not answer by then is not there
 
 
 def parse_arguments(arguments):
@@ -109,7 +112,7 @@ def executor_of(options):
         except ImportError:
             raise ParameterError("--dask needs the package distributed: pip install 'cnnlib[dask]'") from None
         try:
-            client = Client(options.dask, timeout=10)
+            client = Client(options.dask, timeout=DASK_SECONDS)
         except (OSError, ValueError) as error:
             raise ParameterError(f"no Dask scheduler answers at {options.dask}: {error}") from None
         with client, client.get_executor() as executor:
@@ -118,6 +121,8 @@ def executor_of(options):
         yield None
     else:
         check_whole("-j", options.jobs)
+        # Two kernels with a thread for every core slow each other by far more than half.
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // options.jobs)))
         with concurrent.futures.ThreadPoolExecutor(options.jobs) as executor:  # each job is a process anyway
             yield executor
 
@@ -213,7 +218,7 @@ def given_parameters(options):
 
 
 def sweep_command(options):
-    from cnnlib import runner, sweep
+    from cnnlib import runner, sweep, sweep_report
 
     lesson = runner.find_lesson(options.lesson)
     given = {name: sweep.parse_values(text) for name, text in given_parameters(options).items()}
@@ -224,7 +229,7 @@ def sweep_command(options):
         results = sweep.sweep(
             lesson, given, output, executor=executor, resume=options.resume, timeout=options.timeout
         )
-    print(f"\n{sweep.summarize(results)}\n\nresults.csv, results.png and runs/ are in {output}")
+    print(f"\n{sweep_report.summarize(results)}\n\nresults.csv, results.png and runs/ are in {output}")
     return 0 if all(result["status"] == "ok" for result in results) else 1
 
 
@@ -251,13 +256,19 @@ def report_command(options):
 
 
 def main(arguments=None):
-    """Run the command line and return its exit status: 0 all well, 1 a lesson failed, 2 a wrong call."""
+    """Run the command line; return its exit status.
+
+    0: all well, 1: a lesson failed, 2: a wrong call, 130: interrupted.
+    """
     options = parse_arguments(arguments)
     try:
         return options.call(options)
     except (CnnlibError, OSError) as error:
         print(f"cnnlib: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was finished stays; go on with --resume.", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ from cnnlib.env import NOTEBOOKS
 from cnnlib.errors import ParameterError
 from cnnlib.files import atomic_path
 
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+"""The type of an output that shows a widget while its kernel lives; without it, "model not found"."""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -207,7 +210,7 @@ def run_lesson(path, output, parameters=None, *, progress=None, timeout=None):
                 progress_bar={"desc": progress, "leave": False, "file": sys.stdout} if progress else False,
                 execution_timeout=timeout,
                 coalesce_streams=True,  # keep a progress bar's last state, not each of them
-                extra_arguments=["--IPKernelApp.log_level=40"],  # no kernel warnings between our lines
+                extra_arguments=["--IPKernelApp.log_level=50"],  # no word of the kernel between our lines
             )
         except PapermillExecutionError:
             pass  # the saved notebook holds the error, where `_judge` finds it
@@ -245,13 +248,21 @@ def _judge(notebook, ended):
     return (ended, "the kernel ended after the last cell") if ended else ("ok", "")
 
 
-def clean(notebook):
-    """Return an executed notebook without what differs from run to run: times, paths, injected cells.
+def _dies_with_kernel(output):
+    return WIDGET_VIEW in output.get("data", {}) or output.get("metadata", {}).get("cnnlib") == "live"
 
-    The lessons are committed in this form.
+
+def clean(notebook):
+    """Return an executed notebook without what differs from run to run, or dies with its kernel.
+
+    That is times, paths and injected cells, and the live views of widgets: without them a reader sees the
+    static figure that each widget leaves beside its view. The lessons are committed in this form.
     """
-    notebook.metadata.pop("papermill", None)
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
     for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not _dies_with_kernel(output)]
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if not cell.metadata.get("tags", ["kept"]):

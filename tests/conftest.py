@@ -1,8 +1,10 @@
-"""What every test runs under: few threads, no display, a small data set."""
+"""What several tests use: no display, a small data set, a small lesson."""
 
 import matplotlib as mpl
+import nbformat
 import pytest
 import torch
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from cnnlib.data import Dataset
 
@@ -18,3 +20,32 @@ def blobs():
     for k in range(3):
         images[labels == k, :, 9 * k : 9 * k + 9] += 150
     return Dataset(images, labels)
+
+
+PARAMETERS = '''seed = 0  # first random seed
+lr = 0.1  # learning rate
+shuffle = False  # whether to shuffle
+sizes = [1, 2]  # layers
+profile = "fast"  # "fast" or "full"'''
+
+
+@pytest.fixture
+def make(tmp_path):
+    """A function that writes a notebook with the parameters above and the given code cells."""
+
+    def write(*sources, parameters=PARAMETERS, name="05_test.ipynb"):
+        cell = new_code_cell(parameters)
+        cell.metadata["tags"] = ["parameters"]
+        cells = [new_markdown_cell("# 05 · A test\n\ntext"), cell, *map(new_code_cell, sources)]
+        for number, each in enumerate(cells):
+            each["id"] = f"cell-{number}"
+        notebook = new_notebook(cells=cells)
+        notebook.metadata["kernelspec"] = {
+            "name": "python3",
+            "display_name": "Python 3",
+            "language": "python",
+        }
+        nbformat.write(notebook, tmp_path / name)
+        return tmp_path / name
+
+    return write

@@ -36,3 +36,9 @@ def defined(lesson, name):
             source = "\n".join(line for line in cell.source.splitlines() if not line.startswith("%"))
             exec(compile(source, f"{lesson}:{cell.id}", "exec"), namespace)
     return namespace[name]
+
+
+def claims(*holds):
+    """Return the source of a cell that makes claims which hold or do not."""
+    lines = [f"claim('claim {i}', {h}, 'because')" for i, h in enumerate(holds)]
+    return "\n".join(["from cnnlib.claims import claim", *lines])

@@ -1,39 +1,11 @@
 import nbformat
 import pytest
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from notebook_tools import claims
 
 from cnnlib import runner
 from cnnlib.__main__ import main
 from cnnlib.env import ROOT
 from cnnlib.errors import ParameterError
-
-PARAMETERS = '''seed = 0  # first random seed
-lr = 0.1  # learning rate
-shuffle = False  # whether to shuffle
-sizes = [1, 2]  # layers
-profile = "fast"  # "fast" or "full"'''
-
-
-@pytest.fixture
-def make(tmp_path):
-    """A function that writes a notebook with the parameters above and the given code cells."""
-
-    def write(*sources, parameters=PARAMETERS, name="05_test.ipynb"):
-        cell = new_code_cell(parameters)
-        cell.metadata["tags"] = ["parameters"]
-        cells = [new_markdown_cell("# 05 · A test\n\ntext"), cell, *map(new_code_cell, sources)]
-        for number, each in enumerate(cells):
-            each["id"] = f"cell-{number}"
-        notebook = new_notebook(cells=cells)
-        notebook.metadata["kernelspec"] = {
-            "name": "python3",
-            "display_name": "Python 3",
-            "language": "python",
-        }
-        nbformat.write(notebook, tmp_path / name)
-        return tmp_path / name
-
-    return write
 
 
 def test_parameters_are_read_without_running(make):
@@ -115,11 +87,6 @@ def test_wrong_parameters_are_refused_before_anything_runs(make, tmp_path, given
     assert [p.name for p in tmp_path.iterdir()] == ["05_test.ipynb"]
 
 
-def claims(*holds):
-    lines = [f"claim('claim {i}', {h}, 'because')" for i, h in enumerate(holds)]
-    return "\n".join(["from cnnlib.claims import claim", *lines])
-
-
 def test_a_lesson_that_runs_is_ok(make, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = make(claims(True, True), "assert (seed, lr) == (7, 0.5)")
@@ -158,6 +125,20 @@ def test_clean_removes_what_differs_between_runs(make, tmp_path):
     assert "papermill" not in text
     assert "iopub" not in text
     assert '"parameters"' in text
+
+
+def test_clean_leaves_the_figure_of_a_widget_and_not_its_view(make, tmp_path):
+    source = "from cnnlib.widgets import explore_kernel\nprint('here')\nexplore_kernel()"
+    result = runner.run_lesson(make(source), tmp_path / "out.ipynb")
+    assert result.status == "ok"
+    executed = nbformat.read(result.output, as_version=4)
+    assert runner.WIDGET_VIEW in nbformat.writes(executed)
+    cleaned = runner.clean(executed)
+    assert "widgets" not in cleaned.metadata
+    text, figure = cleaned.cells[2].outputs
+    assert text.text == "here\n"
+    assert set(figure.data) == {"image/png", "text/plain"}
+    assert nbformat.validator.isvalid(cleaned)
 
 
 def test_the_summary_shows_every_lesson_and_every_problem(tmp_path):

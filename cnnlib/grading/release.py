@@ -7,7 +7,7 @@ from cnnlib.errors import ParameterError
 from cnnlib.exercises import PUBLIC_SEED, RELEASED, exercises, make_exam, plain
 
 FILES = ("Makefile", "pyproject.toml", "constraints.txt", "environment.yml", ".gitignore")
-FOLDERS = ("notebooks", "img", "data")
+FOLDERS = ("notebooks", "img", "data", "book")
 JUNK = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "mnist.csv")
 
 

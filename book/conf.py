@@ -1,0 +1,56 @@
+"""How Sphinx turns the lessons into a web site that works offline; `build.py` starts it."""
+
+project = html_title = "Convolutional neural networks, measured"
+language = "en"
+extensions = ["myst_nb"]
+templates_path = ["_templates"]
+smartquotes = False  # a page says what the notebook says, character by character
+
+# The pages show the outputs that are committed, which nbval checks; building the site executes nothing.
+nb_execution_mode = "off"
+# A claim is stored as HTML for readers and as data for cnnlib.runner; myst-nb passes over the data, as it
+# should, and says so each time. That every output has a form that is shown is a test of tests/test_book.py.
+suppress_warnings = ["mystnb.unknown_mime_type"]
+nb_render_markdown_format = "myst"  # a list of lessons that a cell displays links to pages, not to files
+# A page has no kernel: of a widget it shows the stored figure, and loads none of the scripts of widgets.
+nb_ipywidgets_js = {}
+nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
+nb_render_image_options = {"alt": "The figure that the code above draws"}
+myst_enable_extensions = ["amsmath", "attrs_inline", "dollarmath"]
+myst_heading_anchors = 3
+
+html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_js_files = ["offline.js"]
+html_favicon = "_static/favicon.svg"
+html_copy_source = True
+html_sourcelink_suffix = ""  # a notebook is offered as .ipynb, not as .ipynb.txt
+html_show_copyright = False
+html_use_index = False  # the lessons define no index entries, so the page would be empty
+html_theme_options = {"top_of_page_buttons": ["view"]}  # our template makes it a download
+
+# One file of MathJax that draws formulas as SVG needs no font files. What would load more files is left
+# out: the menu, and `require` and `autoload`, which fetch TeX packages that the file holds anyway. Without
+# `noerrors` and `noundefined` a formula with a mistake stands out, and tests/test_book.py finds it.
+mathjax_path = "mathjax/tex-svg-full.js"
+mathjax3_config = {
+    "tex": {"packages": {"[-]": ["require", "autoload", "noerrors", "noundefined"]}},
+    "options": {"enableMenu": False},
+    "svg": {"fontCache": "global"},
+}
+
+
+def fold_setup(app, doctree):
+    """Fold the cells tagged `setup`: imports and constants, which a reader may want to skip."""
+    for cell in doctree.findall(
+        lambda node: "tag_setup" in getattr(node, "attributes", {}).get("classes", ())
+    ):
+        cell["hide_mode"] = "input"  # what myst-nb's own tag `hide-input` would set
+        cell["prompt_show"] = "Set-up: show imports and constants"
+        cell["prompt_hide"] = "Set-up: hide imports and constants"
+
+
+def setup(app):
+    app.connect("doctree-read", fold_setup)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

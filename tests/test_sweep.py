@@ -1,0 +1,251 @@
+"""Sweeps: every combination, resumed to the same table, on threads or a cluster."""
+
+import csv
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from PIL import Image
+
+from cnnlib import sweep, sweep_report
+from cnnlib.__main__ import main
+from cnnlib.errors import ParameterError
+
+MEASURE = """from cnnlib.claims import claim
+claim("Small seeds are small.", seed < 2, f"seed {seed}, half of it {seed / 2:.1f} %, limit 2")
+claim("The rate is a rate.", lr > 0, f"rate {lr}")"""
+
+
+@pytest.fixture
+def lesson(make):
+    """A lesson of two claims, of which the first holds for the seeds 0 and 1 only."""
+    return make(MEASURE)
+
+
+def rows(folder):
+    with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def measured(folder):
+    """Return the table without times."""
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(folder)]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("0..3", ["0", "1", "2", "3"]),
+        ("-1..1", ["-1", "0", "1"]),
+        ("7", ["7"]),
+        ("0.1, 0.01,1e-3", ["0.1", "0.01", "1e-3"]),
+        ("[1, 2],[3]", ["[1, 2]", "[3]"]),
+        ("fast,full", ["fast", "full"]),
+    ],
+)
+def test_values_are_read(text, values):
+    assert sweep.parse_values(text) == values
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("9..0", "the range 9..0 is empty; write the smaller number first"),
+        ("0..1000000", "has more than 10,000 values"),
+        ("1,,2", "holds an empty value"),
+        ("", "holds an empty value"),
+    ],
+)
+def test_values_that_make_no_sense_are_refused(text, message):
+    with pytest.raises(ParameterError, match=message):
+        sweep.parse_values(text)
+
+
+def test_the_grid_is_every_combination_in_the_types_of_the_defaults(lesson):
+    assert sweep.grid(lesson, {"seed": ["0", "1"], "lr": ["1", "0.5"]}) == [
+        {"seed": 0, "lr": 1.0},
+        {"seed": 0, "lr": 0.5},
+        {"seed": 1, "lr": 1.0},
+        {"seed": 1, "lr": 0.5},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"sed": ["1"]}, "no parameter 'sed'; did you mean 'seed'"),
+        ({"seed": ["1", "x"]}, "parameter seed is 'x'"),
+        ({"lr": ["1", "1.0"]}, "parameter lr has the value 1.0 twice"),
+        ({"seed": map(str, range(200)), "lr": map(str, range(200))}, "40,000 runs; at most 10,000"),
+    ],
+)
+def test_a_grid_that_cannot_be_run_is_refused(lesson, given, message):
+    with pytest.raises(ParameterError, match=message):
+        sweep.grid(lesson, given)
+
+
+def test_a_sweep_leaves_a_table_a_plot_and_every_notebook(lesson, tmp_path):
+    lines = []
+    folder = tmp_path / "out"
+    results = sweep.sweep(lesson, {"seed": ["0", "1", "2"]}, folder, progress=lines.append)
+    assert [result["status"] for result in results] == ["ok", "ok", "claim failed"]
+    assert lines[2].startswith("[3/3] seed=2: claim failed, ")
+    assert lines[2].endswith(" s, 0 of 1 claims held")
+    table = rows(folder)
+    assert [row["seed"] for row in table] == ["0", "0", "1", "1", "2"]
+    assert [row["holds"] for row in table] == ["True", "True", "True", "True", "False"]
+    assert table[2]["evidence"] == "seed 1, half of it 0.5 %, limit 2"
+    assert "ClaimFailed" in table[4]["problem"]
+    assert all((folder / row["output"]).exists() for row in table)
+    with Image.open(folder / "results.png") as image:
+        assert min(image.size) > 200
+    summary = sweep_report.summarize(results)
+    assert "2 of 3 runs ok" in summary
+    assert "2 of 3  Small seeds are small." in summary
+    assert "seed 1 (± 1), half of it 0.5 (± 0.5) %, limit 2" in summary
+    assert "seed=2: cell" in summary
+
+
+def test_a_sweep_is_resumed_and_enlarged_without_running_anything_twice(lesson, tmp_path):
+    folder, lines = tmp_path / "out", []
+    sweep.sweep(lesson, {"seed": ["0", "2"]}, folder, progress=lines.append)
+    with pytest.raises(ParameterError, match=r"is not empty; go on with it \(--resume\)"):
+        sweep.sweep(lesson, {"seed": ["0"]}, folder)
+    before = {p.name: p.stat().st_mtime_ns for p in (folder / "runs").iterdir()}
+    results = sweep.sweep(lesson, {"seed": ["0", "1", "2"]}, folder, resume=True, progress=lines.append)
+    assert len(lines) == 3
+    assert [r["status"] for r in results] == ["ok", "ok", "claim failed"]
+    assert before.items() <= {p.name: p.stat().st_mtime_ns for p in (folder / "runs").iterdir()}.items()
+    assert len(rows(folder)) == 5
+
+
+def test_a_changed_lesson_and_a_run_that_broke_are_run_again(make, tmp_path):
+    folder, lines = tmp_path / "out", []
+    broken = make("1 / 0", MEASURE)
+    (result,) = sweep.sweep(broken, {"seed": ["0"]}, folder, progress=lines.append)
+    assert result["status"] == "error"
+    assert [row["claim"] for row in rows(folder)] == [""]  # no claim was reached: still one row
+    sweep.sweep(broken, {"seed": ["0"]}, folder, resume=True, progress=lines.append)
+    assert len(lines) == 2
+    (result,) = sweep.sweep(make(MEASURE), {"seed": ["0"]}, folder, resume=True, progress=lines.append)
+    assert (len(lines), result["status"]) == (3, "ok")
+
+
+def test_the_command_sweeps_on_two_threads(lesson, tmp_path, capsys):
+    folder = tmp_path / "out"
+    arguments = ["sweep", str(lesson), "-p", "seed=0..1", "-p", "lr=0.1,0.2", "-j", "2", "-o", str(folder)]
+    assert main(arguments) == 0
+    assert [(row["seed"], row["lr"]) for row in rows(folder)[::2]] == [
+        ("0", "0.1"),
+        ("0", "0.2"),
+        ("1", "0.1"),
+        ("1", "0.2"),
+    ]
+    shown = capsys.readouterr().out
+    assert "[4/4]" in shown
+    assert "4 of 4  The rate is a rate." in shown
+    assert str(folder) in shown
+    assert main([*arguments[:3], "seed=2", "-o", str(tmp_path / "failing")]) == 1
+
+
+def test_a_cluster_gives_the_same_table(lesson, tmp_path):
+    distributed = pytest.importorskip("distributed")
+    here, there = tmp_path / "here", tmp_path / "there"
+    sweep.sweep(lesson, {"seed": ["0", "1"]}, here, progress=str)
+    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        assert main(["sweep", str(lesson), "-p", "seed=0..1", "-o", str(there), "--dask", address]) == 0
+    assert measured(there) == measured(here)
+
+
+def test_a_sweep_that_was_killed_resumes_to_the_same_table(make, tmp_path):
+    lesson = make("import time; time.sleep(2 * seed)", MEASURE)
+    command = [sys.executable, "-m", "cnnlib", "sweep", str(lesson), "-p", "seed=0..1", "-o"]
+    killed = tmp_path / "killed"
+    with subprocess.Popen([*command, str(killed)], stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert b"[1/2] seed=0: ok" in process.stdout.readline()
+        time.sleep(1)
+        os.killpg(process.pid, signal.SIGKILL)
+    assert [p.suffix for p in sorted((killed / "runs").glob("seed=1*"))] in ([], [".ipynb"])
+    assert not (killed / "results.csv").exists()
+    done = subprocess.run([*command, str(killed), "--resume"], capture_output=True, text=True, check=True)
+    assert done.stdout.count("[2/2]") == 1
+    assert "[1/2]" not in done.stdout
+    sweep.sweep(lesson, {"seed": ["0", "1"]}, tmp_path / "whole", progress=str)
+    assert measured(killed) == measured(tmp_path / "whole")
+
+
+def test_an_interrupt_is_no_traceback_and_says_how_to_go_on(make, tmp_path):
+    lesson = make("import time; time.sleep(60 * seed)", MEASURE)
+    command = [sys.executable, "-m", "cnnlib", "sweep", str(lesson), "-p", "seed=0..1", "-o", "out"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes) as process:
+        assert b"[1/2]" in process.stdout.readline()
+        time.sleep(2)
+        process.send_signal(signal.SIGINT)
+        error = process.stderr.read().decode()
+        assert process.wait(30) == 130
+    assert "Interrupted" in error
+    assert "--resume" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "a sweep needs values, such as -p seed=0..9"),
+        (["-p", "seed"], "-p seed has no value"),
+        (["-p", "seed=1,"], "holds an empty value"),
+        (["-p", "seed=0..1", "-j", "0"], "-j is 0"),
+        (
+            ["-p", "seed=0..1", "--dask", "tcp://127.0.0.1:1"],
+            "no Dask scheduler answers at tcp://127.0.0.1:1",
+        ),
+    ],
+)
+def test_a_wrong_call_is_refused_before_anything_runs(
+    lesson, tmp_path, capsys, arguments, message, monkeypatch
+):
+    monkeypatch.setattr("cnnlib.__main__.DASK_SECONDS", 1)
+    assert main(["sweep", str(lesson), "-o", str(tmp_path / "out"), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("evidence", "values", "words"),
+    [
+        ("none 91.2 %, dropout 92 %", [91.2, 92.0], ["none", "dropout"]),
+        ("slope −3.5e-2", [-0.035], ["slope"]),
+        ("60,000 images", [60000.0], [""]),
+        ("3 × 3 kernels in conv1", [3.0, 3.0], ["", "×"]),
+        ("nothing", [], []),
+    ],
+)
+def test_numbers_are_found_in_evidence(evidence, values, words):
+    assert sweep_report.numbers(evidence) == (values, words)
+
+
+def test_a_run_whose_evidence_has_other_numbers_leaves_a_gap(tmp_path):
+    evidence = ["gain 1, loss 2", "gain 3, loss 4", "no gain"]
+    results = [
+        {
+            "parameters": {"seed": i},
+            "status": "ok",
+            "seconds": 1.0,
+            "problem": "",
+            "output": "",
+            "claims": [{"text": "It gains.", "holds": True, "evidence": text}],
+        }
+        for i, text in enumerate(evidence)
+    ]
+    summary = sweep_report.summarize(results)
+    assert "gain 2 (± 1.4), loss 3 (± 1.4)" in summary
+    lines = sweep_report.plot(results, "A test").axes[0].lines
+    assert [list(line.get_ydata())[:2] for line in lines] == [[1, 3], [2, 4]]
+    assert math.isnan(lines[0].get_ydata()[2])
