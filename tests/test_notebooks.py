@@ -77,6 +77,18 @@ def test_it_is_small_and_names_no_machine(path):
 
 
 @each_lesson
+def test_its_widgets_show_a_figure_where_no_kernel_is(path):
+    notebook = read(path)
+    assert "widgets" not in notebook.metadata
+    for cell in code_cells(notebook):
+        assert not [o for o in cell.outputs if runner.WIDGET_VIEW in o.get("data", {})], cell.id
+        if "widget" in tags(cell):
+            (figure,) = cell.outputs
+            assert len(figure.data["image/png"]) < 4 / 3 * 120_000, cell.id
+            assert len(figure.data["text/plain"]) > 60, f"cell {cell.id!r}: say what is to be seen"
+
+
+@each_lesson
 def test_its_links_lead_somewhere(path):
     for cell in read(path).cells:
         if cell.cell_type == "markdown":
