@@ -11,8 +11,19 @@ import torch
 from notebook_tools import LESSONS, defined, definitions
 from torch import nn
 
-from cnnlib import batch_norm, complexity, data, features, landscape, layers, metrics, pretrained, train
-from cnnlib.models import alexnet, efficientnet, inception, lenet, make_model, resnet, vgg
+from cnnlib import (
+    augment,
+    batch_norm,
+    complexity,
+    data,
+    features,
+    landscape,
+    layers,
+    metrics,
+    pretrained,
+    train,
+)
+from cnnlib.models import alexnet, efficientnet, fast, inception, lenet, make_model, resnet, vgg
 from cnnlib.models.init import kaiming
 
 CHECKS = {}
@@ -531,6 +542,42 @@ def _(shown):
 def _(shown):
     ours, theirs = (f(*_noisy_net(), 0.3) for f in (shown, landscape.gradient_shift))
     torch.testing.assert_close(ours, torch.stack(theirs), rtol=1e-4, atol=1e-5)
+
+
+@check("10_capstone", "fast_cnn")
+def _(shown):
+    models = []
+    for build in (shown, fast.fast_cnn):
+        torch.manual_seed(0)
+        models.append(build(in_channels=2, num_classes=7))
+    assert str(models[0]) == str(models[1])
+    images = torch.rand(3, 2, 28, 28)
+    assert torch.equal(models[0].eval()(images), models[1].eval()(images))
+
+
+@check("10_capstone", "FAST")
+def _(shown):
+    assert {name: train._name(value) for name, value in shown.items()} == {
+        name: train._name(value) for name, value in train.FAST.items()
+    }
+
+
+@check("10_capstone", "RandomShift")
+def _(shown):
+    images = torch.rand(50, 2, 6, 5)
+    for pixels in (1, 2):
+        results = []
+        for layer in (shown(pixels), augment.RandomShift(pixels)):
+            torch.manual_seed(0)
+            results.append(layer.train()(images))
+            assert torch.equal(layer.eval()(images), images)
+        assert torch.equal(*results)
+
+
+@check("10_capstone", "predict_shifted")
+def _(shown):
+    images, model = torch.rand(5, 1, 6, 5), nn.Sequential(nn.Flatten(), nn.Linear(30, 3))
+    assert torch.equal(shown(model, images, 2), augment.predict_shifted(model, images, 2))
 
 
 def test_every_definition_is_checked():

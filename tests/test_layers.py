@@ -5,9 +5,19 @@ import itertools
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from cnnlib.errors import ParameterError
-from cnnlib.layers import Dropout, Normalize, avg_pool2d, conv2d, max_pool2d, output_size, softmax
+from cnnlib.layers import (
+    Dropout,
+    MixedPrecision,
+    Normalize,
+    avg_pool2d,
+    conv2d,
+    max_pool2d,
+    output_size,
+    softmax,
+)
 
 
 def random(*shape, seed=0):
@@ -185,3 +195,18 @@ def test_dropout_refuses_what_is_no_probability(p):
 
 def test_dropout_says_its_p():
     assert repr(Dropout(0.3)) == repr(torch.nn.Dropout(0.3)).replace(", inplace=False", "")
+
+
+def test_mixed_precision_computes_in_bfloat16_and_keeps_float32_weights_and_logits():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
+    images, seen = torch.rand(5, 1, 8, 8), []
+    model[4].register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    exact = model(images)
+    logits = MixedPrecision(model)(images)
+    assert seen == [torch.float32, torch.bfloat16]
+    assert logits.dtype == torch.float32
+    torch.testing.assert_close(logits, exact, rtol=0.05, atol=0.05)
+    assert not torch.equal(logits, exact)
+    logits.sum().backward()
+    assert {p.grad.dtype for p in model.parameters()} == {torch.float32}

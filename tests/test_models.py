@@ -119,6 +119,20 @@ def test_small_models_share_one_budget(name):
     assert count_macs(make_model(name), (1, 28, 28)) < 2.5e6
 
 
+def test_the_fast_models_cost_what_their_docstrings_say():
+    digits, clothes = make_model("fast_cnn"), make_model("fast_cnn_wide")
+    assert (count_parameters(digits), count_macs(digits, (1, 28, 28))) == (169_962, 395_904)
+    assert (count_parameters(clothes), count_macs(clothes, (1, 28, 28))) == (394_186, 10_280_448)
+
+
+def test_the_fast_model_for_digits_does_not_see_the_rim():
+    model = make_model("fast_cnn").eval()
+    images = torch.rand(2, 1, 28, 28)
+    changed = images.clone()
+    changed[..., :2] = changed[..., -2:] = changed[..., :2, :] = changed[..., -2:, :] = 9.0
+    assert torch.equal(model(images), model(changed))
+
+
 def test_an_unknown_model_is_named():
     with pytest.raises(ParameterError, match=r"'resnet_51'.*resnet50"):
         make_model("resnet_51")

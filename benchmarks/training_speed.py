@@ -1,0 +1,294 @@
+"""Time to an accuracy: the standard MNIST example beside the course's recipe, interleaved, in one process.
+
+    python benchmarks/training_speed.py [--tasks mnist-99 mnist-99.5 fashion-93] [--seeds 5] [--device auto]
+    python benchmarks/training_speed.py --choose [--seeds 3]    # how the lengths below were chosen
+
+The reference is the network, optimizer and data path of the well-known MNIST example program, written anew
+from its published settings: convolutions of 32 and 64 kernels, dropout 0.25 and 0.5, Adadelta with rate 1
+that falls by 0.7 an epoch, batches of 64 from a DataLoader over torchvision's MNIST.
+
+A task's length is the shortest of its choices with which the mean accuracy on 10,000 validation images
+reaches the target, after training on the other 50,000; `--choose` measures that. The benchmark proper trains
+on all 60,000 for that length and opens the test set once a run. Each seed runs the reference and the recipe
+in turn, so that whatever else the machine does meets both alike. Seconds are those of training, from a built
+model and an opened data set to the last step; asking the trained model for the test images is timed apart.
+"""
+
+import argparse
+import functools
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from cnnlib.augment import RandomFlip, RandomShift, predict_flipped, predict_shifted
+from cnnlib.complexity import count_macs, count_parameters
+from cnnlib.data import Dataset, load, split
+from cnnlib.env import DATA, best_device, report, set_seed
+from cnnlib.layers import MixedPrecision, Normalize
+from cnnlib.metrics import mean_sd
+from cnnlib.models import make_model
+from cnnlib.train import FAST, fit, predict
+
+# isort: split
+from torchvision import datasets, transforms
+
+SPLIT_SEED = 1  # of the validation images
+BFLOAT16 = torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
+@dataclass(frozen=True)
+class Task:
+    """A data set, an accuracy to reach on it, and the recipe that reaches it.
+
+    Attributes:
+        data: name of the data set.
+        target: accuracy on the test images, 0 to 1.
+        val_target: accuracy on the validation images by which the length is chosen.
+        build: function without arguments that returns a fresh model.
+        ask: function of a model and images that returns logits.
+        images, epochs: the length that was chosen: passes over so many images, drawn at random.
+        choices: lengths (images, epochs) that --choose tries, the shortest first.
+        settings: arguments of `fit` that differ from `train.FAST`.
+    """
+
+    data: str
+    target: float
+    val_target: float
+    build: Callable
+    ask: Callable
+    images: int
+    epochs: int
+    choices: tuple
+    settings: dict
+
+
+def plain():
+    return nn.Sequential(Normalize(0.1307, 0.3081), make_model("fast_cnn"))
+
+
+def shifted():
+    return nn.Sequential(RandomShift(1), *plain())
+
+
+def flipped():
+    network = make_model("fast_cnn_wide")
+    return nn.Sequential(
+        RandomFlip(), Normalize(0.2860, 0.3530), MixedPrecision(network) if BFLOAT16 else network
+    )
+
+
+TASKS = {
+    "mnist-99": Task(
+        "mnist", 0.99, 0.989, plain, predict, 35_840, 1, tuple((256 * n, 1) for n in range(110, 191, 10)), {}
+    ),
+    "mnist-99.5": Task(
+        "mnist",
+        0.995,
+        0.994,
+        shifted,
+        predict_shifted,
+        60_000,
+        3,
+        tuple((50_000, n) for n in range(2, 7)),
+        {},
+    ),
+    "fashion-93": Task(
+        "fashion_mnist",
+        0.93,
+        0.93,
+        flipped,
+        predict_flipped,
+        60_000,
+        5,
+        tuple((50_000, n) for n in range(3, 9)),
+        {"lr": 0.01, "loss": functools.partial(F.cross_entropy, label_smoothing=0.1)},
+    ),
+}
+REFERENCE_EPOCHS = 3
+REFERENCE_CHOICES = 5  # epochs at most
+
+
+class ReferenceCNN(nn.Module):
+    """The example program's network: 1,199,882 parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 32, kernel_size=3)  # (N, 32, 26, 26)
+        self.conv2 = nn.Conv2d(32, 64, kernel_size=3)  # (N, 64, 24, 24)
+        self.linear1 = nn.Linear(64 * 12 * 12, 128)
+        self.linear2 = nn.Linear(128, 10)
+
+    def forward(self, images):
+        maps = F.max_pool2d(F.relu(self.conv2(F.relu(self.conv1(images)))), 2)
+        hidden = F.relu(self.linear1(torch.flatten(F.dropout(maps, 0.25, self.training), start_dim=1)))
+        return self.linear2(F.dropout(hidden, 0.5, self.training))
+
+
+def reference_images(train):
+    """Return torchvision's MNIST, with the transforms of the example program."""
+    steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+    return datasets.MNIST(DATA, train=train, transform=steps)
+
+
+def train_reference(images, epochs, seed, device, after_epoch=None):
+    """Train the reference; return (model, seconds). `after_epoch(model)` is called untimed."""
+    set_seed(seed)
+    model = ReferenceCNN().to(device)
+    loader = DataLoader(images, batch_size=64, shuffle=True)
+    optimizer = torch.optim.Adadelta(model.parameters(), lr=1.0)
+    schedule = torch.optim.lr_scheduler.StepLR(optimizer, step_size=1, gamma=0.7)
+    seconds = 0.0
+    for _ in range(epochs):
+        started = time.perf_counter()
+        model.train()
+        for batch, labels in loader:
+            batch, labels = batch.to(device), labels.to(device)
+            optimizer.zero_grad()
+            F.cross_entropy(model(batch), labels).backward()
+            optimizer.step()
+        schedule.step()
+        finish(device)
+        seconds += time.perf_counter() - started
+        if after_epoch:
+            after_epoch(model)
+    return model, seconds
+
+
+@torch.no_grad()
+def reference_accuracy(model, images, device):
+    model.eval()
+    batches = DataLoader(images, batch_size=1000)
+    correct = sum((model(x.to(device)).argmax(1).cpu() == y).sum().item() for x, y in batches)
+    return correct / len(images)
+
+
+def train_recipe(task, train, images, epochs, seed, device):
+    """Train by the recipe; return (model, seconds)."""
+    set_seed(seed)
+    model = task.build().to(device)
+    started = time.perf_counter()
+    chosen = train if images >= len(train) else train[torch.randperm(len(train))[:images]]
+    fit(model, chosen, epochs=epochs, seed=seed, device=device, progress=False, **FAST | task.settings)
+    finish(device)
+    return model, time.perf_counter() - started
+
+
+def accuracy(task, model, data: Dataset):
+    return (task.ask(model, data.images).argmax(1) == data.labels).double().mean().item()
+
+
+def finish(device):
+    """Wait for the device, which works on while Python goes ahead."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def choose(tasks, seeds, device):
+    """Print for each length the accuracy on the validation images, and mark the one that is chosen."""
+    if "mnist-99" in tasks:
+        order = torch.randperm(60_000, generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
+        val, rest = (Subset(reference_images(train=True), part) for part in (order[:10_000], order[10_000:]))
+        runs = []
+        for seed in range(seeds):
+            runs.append([])
+            train_reference(
+                rest,
+                REFERENCE_CHOICES,
+                seed,
+                device,
+                lambda model: runs[-1].append(reference_accuracy(model, val, device)),
+            )
+        print_choice(
+            "reference",
+            0.99,
+            [(f"{i + 1} epochs", values) for i, values in enumerate(zip(*runs, strict=True))],
+        )
+    for name in tasks:
+        task = TASKS[name]
+        train, val = split(load(task.data), 10_000, seed=SPLIT_SEED)
+        rows = []
+        for images, epochs in task.choices:
+            models = [train_recipe(task, train, images, epochs, seed, device)[0] for seed in range(seeds)]
+            rows.append((f"{images:,} × {epochs}", [accuracy(task, model, val) for model in models]))
+        print_choice(name, task.val_target, rows)
+
+
+def print_choice(name, target, rows):
+    reached = [label for label, values in rows if mean_sd(values).mean >= target]
+    print(f"\n{name}: validation accuracy, target {target:.1%}")
+    for label, values in rows:
+        mark = "  <- the shortest" if reached and label == reached[0] else ""
+        print(f"  {label:>14}  {mean_sd(values):.2%}{mark}", flush=True)
+
+
+def measure(name, seeds, device):
+    """Run a task for each seed, beside the reference where there is one, and print a table."""
+    task = TASKS[name]
+    train, test = load(task.data), load(task.data, "test")
+    compared = name == "mnist-99"
+    if compared:
+        reference_train, reference_test = (reference_images(train=part) for part in (True, False))
+    train_recipe(task, train, 5_120, 1, 0, device)  # warm up: memory, caches, threads
+    ours, theirs = [], []
+    for seed in range(100, 100 + seeds):  # not the seeds by which the lengths were chosen
+
+        def reference(seed=seed):
+            model, seconds = train_reference(reference_train, REFERENCE_EPOCHS, seed, device)
+            theirs.append((reference_accuracy(model, reference_test, device), seconds))
+
+        if compared and seed % 2 == 0:
+            reference()
+        model, seconds = train_recipe(task, train, task.images, task.epochs, seed, device)
+        started = time.perf_counter()
+        ours.append((accuracy(task, model, test), seconds, time.perf_counter() - started))
+        if compared and seed % 2:
+            reference()
+
+    print(f"\n{name}: target {task.target:.1%} of {task.data}'s test images, {seeds} seeds")
+    print(
+        f"  {'':18}{'test accuracy':>18}{'seconds':>18}{'parameters':>12}{'MACs an image':>15}{'images':>10}"
+    )
+    if compared:
+        show("reference", theirs, ReferenceCNN(), 60_000 * REFERENCE_EPOCHS)
+    show("recipe", ours, task.build(), task.images * task.epochs)
+    print(f"  asking for 10,000 test images: {statistics.median(o[2] for o in ours):.2f} s")
+    if compared:
+        low, middle, high = statistics.quantiles(
+            [t[1] / o[1] for t, o in zip(theirs, ours, strict=True)], n=4
+        )
+        print(
+            f"  reference / recipe, run by run: median {middle:.0f}, quartiles {low:.0f} to {high:.0f} times"
+        )
+
+
+def show(name, rows, model, images):
+    correct, seconds = (mean_sd(row[i] for row in rows) for i in (0, 1))
+    size = f"{count_parameters(model):>12,}{count_macs(model, (1, 28, 28)):>15,}{images:>10,}"
+    print(f"  {name:18}{f'{correct:.2%}':>18}{f'{seconds:.2f}':>18}{size}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS, metavar="TASK")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--choose", action="store_true", help="show how the lengths were chosen, and stop")
+    arguments = parser.parse_args()
+    device = best_device(arguments.device)
+    facts = report()
+    print(f"torch {facts['torch']}, {device}, {facts['CPU threads']} threads")
+    if arguments.choose:
+        choose(arguments.tasks, arguments.seeds, device)
+    else:
+        for name in arguments.tasks:
+            measure(name, arguments.seeds, device)
+
+
+if __name__ == "__main__":
+    main()

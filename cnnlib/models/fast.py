@@ -1,0 +1,47 @@
+"""CNNs for few steps and few operations: digits in a second on two CPU cores, clothes in half a minute."""
+
+import torch
+from torch import nn
+
+
+def fast_cnn(in_channels=1, num_classes=10):
+    """Build a CNN for digits: 169,962 parameters, 0.40 million MACs an image.
+
+    Every layer asks whether its arithmetic pays: the empty rim of MNIST's images is cut off; the stem has
+    stride 2; pooling comes before batch norm and ReLU, which then work on a quarter of the values; nothing is
+    padded, so that the maps shrink; and what is left of them, 3 × 3, goes to a linear layer.
+
+    Shape: images (N, in_channels, 28, 28) float → logits (N, num_classes).
+
+    First built in: notebooks/10_capstone.ipynb
+    """
+    model = nn.Sequential(
+        nn.ZeroPad2d(-2),  # (N, in_channels, 24, 24)
+        nn.Conv2d(in_channels, 32, kernel_size=5, stride=2, bias=False),  # (N, 32, 10, 10)
+        *(nn.MaxPool2d(2), nn.BatchNorm2d(32), nn.ReLU()),  # (N, 32, 5, 5)
+        nn.Conv2d(32, 64, kernel_size=3, bias=False),  # (N, 64, 3, 3)
+        *(nn.BatchNorm2d(64), nn.ReLU(), nn.Flatten()),
+        nn.Linear(64 * 3 * 3, 256, bias=False),
+        *(nn.BatchNorm1d(256), nn.ReLU()),
+        nn.Linear(256, num_classes),
+    )
+    return model.to(memory_format=torch.channels_last)  # the layout in which the CPU's kernels are fast
+
+
+def fast_cnn_wide(in_channels=1, num_classes=10):
+    """Build the same idea for images that fill their frame: 394,186 parameters, 10.3 million MACs an image.
+
+    Twice as wide and without a cut rim; pooling comes one convolution later, since texture is fine detail.
+
+    Shape: images (N, in_channels, 28, 28) float → logits (N, num_classes).
+    """
+    model = nn.Sequential(
+        nn.Conv2d(in_channels, 64, kernel_size=5, stride=2, bias=False),  # (N, 64, 12, 12)
+        *(nn.BatchNorm2d(64), nn.ReLU()),
+        nn.Conv2d(64, 128, kernel_size=3, bias=False),  # (N, 128, 10, 10)
+        *(nn.MaxPool2d(2), nn.BatchNorm2d(128), nn.ReLU()),  # (N, 128, 5, 5)
+        nn.Conv2d(128, 256, kernel_size=3, bias=False),  # (N, 256, 3, 3)
+        *(nn.BatchNorm2d(256), nn.ReLU(), nn.Flatten()),
+        nn.Linear(256 * 3 * 3, num_classes),
+    )
+    return model.to(memory_format=torch.channels_last)
