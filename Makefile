@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run lab book test clean
+.PHONY: run lab book test bench clean
 
 run: $(READY)  ## execute every lesson, with progress and a summary; results in outputs/
 	$(BIN)/cnnlib run
@@ -20,6 +20,11 @@ test: $(READY)  ## everything that must hold: style, unit tests, and every lesso
 	$(BIN)/ruff format --check .
 	$(BIN)/pytest tests
 	$(BIN)/pytest --nbval-lax --nbval-cell-timeout=900 -p no:cacheprovider notebooks
+
+bench: $(READY)  ## speeds, as ratios within one run; half an hour, on a machine that does nothing else
+	$(BIN)/python benchmarks/feature_capture.py
+	$(BIN)/python benchmarks/fit_overhead.py
+	$(BIN)/python benchmarks/training_speed.py
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "cnnlib needs Python 3.11 or newer, and this is " + sys.version.split()[0] + "; try: make PYTHON=python3.11 $(MAKECMDGOALS)")'
