@@ -67,7 +67,10 @@ def numbers(evidence):
 
 
 def plot(results, title):
-    """Return a figure: a panel for each claim with the numbers of its evidence; red where it failed."""
+    """Return a figure: a panel for each claim with the numbers of its evidence; red where it failed.
+
+    Numbers that are the same in every run are left out: they would only stretch the axis.
+    """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
@@ -80,7 +83,11 @@ def plot(results, title):
     axes = figure.subplots(rows, columns, squeeze=False).flat
     x, xlabel = _horizontal(results)
     for ax, (text, found) in zip(axes, claims.items(), strict=False):
-        series = _series(found, len(results))
+        series = [line for line in _series(found, len(results)) if np.nanmax(line[1]) > np.nanmin(line[1])]
+        if found and not series:
+            ax.text(0.5, 0.5, "the same in every run", ha="center", va="center", transform=ax.transAxes)
+            ax.set_yticks([])
+            ax.set_xlim(min(x) - 0.5, max(x) + 0.5)
         for color, (words, values) in zip(itertools.cycle(COLORS[:6]), series, strict=False):
             ax.plot(x, values, ".-", color=color, linewidth=1, label=words[:28] or None)
         for position, claim in found.items():
@@ -144,7 +151,8 @@ def _averaged(texts):
 
     def averaged(match):
         values = next(columns)
-        sd = values.std(ddof=1)
-        return match.group() if sd == 0 else f"{values.mean():.4g} (± {sd:.2g})"
+        if np.ptp(values) == 0:
+            return match.group()
+        return f"{values.mean():.4g} (± {values.std(ddof=1):.2g})"
 
     return NUMBER.sub(averaged, kept[0][0])

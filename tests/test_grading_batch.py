@@ -41,6 +41,16 @@ def submission(answers=(), lesson=LESSON):
     return notebook
 
 
+def split_cells(notebook):
+    """Split each exercise's cell after its first line, as JupyterLab does at the cursor."""
+    for position in reversed(range(len(notebook.cells))):
+        cell = notebook.cells[position]
+        if cell.id.startswith("exercise-"):
+            cell.source, rest = cell.source.split("\n", 1)
+            notebook.cells.insert(position + 1, nbformat.v4.new_code_cell(rest))
+    return notebook
+
+
 def as_bytes(notebook):
     return nbformat.writes(notebook).encode()
 
@@ -79,6 +89,8 @@ def hand_in(folder):
     file("ann", submission(SOLVED))
     file("bob", submission())
     file("zoe", submission(SOLVED))
+    file("sue", split_cells(submission(SOLVED)))
+    expected["sue"] = ("graded", WORTH)
 
     forger = submission({exercise.name: wrong(exercise) for exercise in ASKED})
     for cell in forger.cells:
@@ -204,8 +216,8 @@ def test_the_items_tell_how_each_exercise_went(graded):
     rows = table(graded[0] / "items.csv")
     assert [row["exercise"] for row in rows] == [exercise.id for exercise in ASKED]
     first, third = rows[0], rows[2]
-    assert (first["graded"], first["pass"], first["killed"]) == ("6", "2", "1")
-    assert (third["pass"], third["share_passed"]) == ("3", "0.500")
+    assert (first["graded"], first["pass"], first["killed"]) == ("7", "3", "1")
+    assert (third["pass"], third["share_passed"]) == ("4", "0.571")
     assert float(third["discrimination"]) > 0.5
 
 
@@ -493,6 +505,12 @@ def test_answers_without_id_and_marker_are_found_by_name():
     assert detail[FIRST.id].flags == ["found by the function's name"]
 
 
+def test_an_answer_in_a_cell_that_was_split_is_found_and_flagged():
+    answers, _, detail = found(as_bytes(split_cells(submission(SOLVED))))
+    assert {i: f"# exercise {i}\n{source}" for i, source in answers.items()} == ALL_FOUND
+    assert detail[FIRST.id].flags == ["found by the function's name"]
+
+
 def test_missing_and_unattempted_cells_are_told_apart():
     def damage(notebook):
         notebook.cells = [c for c in notebook.cells if c.id != f"exercise-{FIRST.name}"]
@@ -593,6 +611,7 @@ def test_the_learners_readme_speaks_of_what_they_have(copy):
     text = (copy / "README.md").read_text(encoding="utf-8")
     assert "make lab" in text
     assert "make test" not in text
+    assert "make bench" not in text
     assert "grade" not in text
     for target in re.findall(r"\]\(([^)#\s]+)\)", text):
         assert (copy / target).exists(), target

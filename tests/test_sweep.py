@@ -232,7 +232,7 @@ def test_numbers_are_found_in_evidence(evidence, values, words):
 
 
 def test_a_run_whose_evidence_has_other_numbers_leaves_a_gap(tmp_path):
-    evidence = ["gain 1, loss 2", "gain 3, loss 4", "no gain"]
+    evidence = ["gain 1, loss 2, share 89.4", "gain 3, loss 4, share 89.4", "no gain"]
     results = [
         {
             "parameters": {"seed": i},
@@ -245,7 +245,7 @@ def test_a_run_whose_evidence_has_other_numbers_leaves_a_gap(tmp_path):
         for i, text in enumerate(evidence)
     ]
     summary = sweep_report.summarize(results)
-    assert "gain 2 (± 1.4), loss 3 (± 1.4)" in summary
+    assert "gain 2 (± 1.4), loss 3 (± 1.4), share 89.4\n" in summary + "\n"
     lines = sweep_report.plot(results, "A test").axes[0].lines
-    assert [list(line.get_ydata())[:2] for line in lines] == [[1, 3], [2, 4]]
+    assert [list(line.get_ydata())[:2] for line in lines] == [[1, 3], [2, 4]]  # not the share, which stays
     assert math.isnan(lines[0].get_ydata()[2])

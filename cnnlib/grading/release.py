@@ -33,7 +33,9 @@ def release(folder):
     for name in FILES:
         shutil.copy2(ROOT / name, folder / name)
     readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## For instructors")[0]
-    lines = [line for line in readme.splitlines(keepends=True) if not line.startswith("make test")]
+    lines = [
+        line for line in readme.splitlines(keepends=True) if not line.startswith(("make test", "make bench"))
+    ]
     (folder / "README.md").write_text("".join(lines), encoding="utf-8")
 
 
