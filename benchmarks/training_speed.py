@@ -12,6 +12,10 @@ reaches the target, after training on the other 50,000; `--choose` measures that
 on all 60,000 for that length and opens the test set once a run. Each seed runs the reference and the recipe
 in turn, so that whatever else the machine does meets both alike. Seconds are those of training, from a built
 model and an opened data set to the last step; asking the trained model for the test images is timed apart.
+
+MNIST's test images are a little easier than images held out from its training images, and Fashion-MNIST's
+are harder: compare what the two ways of calling this program print, for the reference too. So the targets for
+validation are 98.9 % for 99 %, 99.4 % for 99.5 %, and 93.6 % for 93 %.
 """
 
 import argparse
@@ -19,7 +23,7 @@ import functools
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -65,7 +69,7 @@ class Task:
     images: int
     epochs: int
     choices: tuple
-    settings: dict
+    settings: dict = field(default_factory=dict)
 
 
 def plain():
@@ -85,33 +89,39 @@ def flipped():
 
 TASKS = {
     "mnist-99": Task(
-        "mnist", 0.99, 0.989, plain, predict, 35_840, 1, tuple((256 * n, 1) for n in range(110, 191, 10)), {}
+        data="mnist",
+        target=0.99,
+        val_target=0.989,
+        build=plain,
+        ask=predict,
+        images=35_840,
+        epochs=1,
+        choices=tuple((256 * steps, 1) for steps in range(110, 191, 10)),
     ),
     "mnist-99.5": Task(
-        "mnist",
-        0.995,
-        0.994,
-        shifted,
-        predict_shifted,
-        60_000,
-        3,
-        tuple((50_000, n) for n in range(2, 7)),
-        {},
+        data="mnist",
+        target=0.995,
+        val_target=0.994,
+        build=shifted,
+        ask=predict_shifted,
+        images=60_000,
+        epochs=3,
+        choices=tuple((50_000, epochs) for epochs in range(2, 7)),
     ),
     "fashion-93": Task(
-        "fashion_mnist",
-        0.93,
-        0.93,
-        flipped,
-        predict_flipped,
-        60_000,
-        5,
-        tuple((50_000, n) for n in range(3, 9)),
-        {"lr": 0.01, "loss": functools.partial(F.cross_entropy, label_smoothing=0.1)},
+        data="fashion_mnist",
+        target=0.93,
+        val_target=0.936,
+        build=flipped,
+        ask=predict_flipped,
+        images=60_000,
+        epochs=8,
+        choices=tuple((50_000, epochs) for epochs in (4, 6, 8, 10, 12)),
+        settings={"lr": 0.01, "loss": functools.partial(F.cross_entropy, label_smoothing=0.1)},
     ),
 }
-REFERENCE_EPOCHS = 3
-REFERENCE_CHOICES = 5  # epochs at most
+REFERENCE_EPOCHS = 5
+REFERENCE_CHOICES = 6  # epochs at most
 
 
 class ReferenceCNN(nn.Module):

@@ -1,4 +1,4 @@
-"""CNNs for few steps and few operations: digits in a second on two CPU cores, clothes in half a minute."""
+"""CNNs for few steps and few operations: digits in a second on two CPU cores, clothes in a minute or two."""
 
 import torch
 from torch import nn
@@ -29,19 +29,19 @@ def fast_cnn(in_channels=1, num_classes=10):
 
 
 def fast_cnn_wide(in_channels=1, num_classes=10):
-    """Build the same idea for images that fill their frame: 394,186 parameters, 10.3 million MACs an image.
+    """Build the same idea for images that fill their frame: 394,186 parameters, 29.2 million MACs an image.
 
-    Twice as wide and without a cut rim; pooling comes one convolution later, since texture is fine detail.
+    Twice as wide, nothing is cut off, and pooling first comes after the second convolution: texture is fine.
 
     Shape: images (N, in_channels, 28, 28) float → logits (N, num_classes).
     """
     model = nn.Sequential(
-        nn.Conv2d(in_channels, 64, kernel_size=5, stride=2, bias=False),  # (N, 64, 12, 12)
+        nn.Conv2d(in_channels, 64, kernel_size=5, stride=2, padding=2, bias=False),  # (N, 64, 14, 14)
         *(nn.BatchNorm2d(64), nn.ReLU()),
-        nn.Conv2d(64, 128, kernel_size=3, bias=False),  # (N, 128, 10, 10)
-        *(nn.MaxPool2d(2), nn.BatchNorm2d(128), nn.ReLU()),  # (N, 128, 5, 5)
-        nn.Conv2d(128, 256, kernel_size=3, bias=False),  # (N, 256, 3, 3)
-        *(nn.BatchNorm2d(256), nn.ReLU(), nn.Flatten()),
+        nn.Conv2d(64, 128, kernel_size=3, padding=1, bias=False),
+        *(nn.MaxPool2d(2), nn.BatchNorm2d(128), nn.ReLU()),  # (N, 128, 7, 7)
+        nn.Conv2d(128, 256, kernel_size=3, padding=1, bias=False),
+        *(nn.MaxPool2d(2), nn.BatchNorm2d(256), nn.ReLU(), nn.Flatten()),  # (N, 256 * 3 * 3)
         nn.Linear(256 * 3 * 3, num_classes),
     )
     return model.to(memory_format=torch.channels_last)
