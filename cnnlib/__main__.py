@@ -121,10 +121,15 @@ def executor_of(options):
         yield None
     else:
         check_whole("-j", options.jobs)
+        threads = os.environ.get("OMP_NUM_THREADS")
         # Two kernels with a thread for every core slow each other by far more than half.
-        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, os.cpu_count() // options.jobs)))
-        with concurrent.futures.ThreadPoolExecutor(options.jobs) as executor:  # each job is a process anyway
-            yield executor
+        os.environ["OMP_NUM_THREADS"] = threads or str(max(1, os.cpu_count() // options.jobs))
+        try:
+            with concurrent.futures.ThreadPoolExecutor(options.jobs) as executor:  # each job is a process
+                yield executor
+        finally:
+            if threads is None:
+                del os.environ["OMP_NUM_THREADS"]
 
 
 def release_command(options):

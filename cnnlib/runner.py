@@ -6,8 +6,11 @@ anything runs, and a lesson is "ok" only when every code cell ran and every clai
 """
 
 import ast
+import asyncio
+import contextlib
 import difflib
 import sys
+import threading
 import time
 import tokenize
 from dataclasses import dataclass
@@ -218,11 +221,20 @@ def run_lesson(path, output, parameters=None, *, progress=None, timeout=None):
             ended = "timeout"
         except DeadKernelError:
             ended = "dead kernel"
+        finally:
+            _close_loop()
         seconds = time.perf_counter() - started
         notebook = nbformat.read(temporary, as_version=4)
     status, problem = _judge(notebook, ended)
     held = [claim["holds"] for claim in claims(notebook)]
     return Result(path.stem, status, seconds, sum(held), len(held), problem, output)
+
+
+def _close_loop():
+    """Close the event loop that nbclient made for a thread and left open; the main thread keeps its own."""
+    if threading.current_thread() is not threading.main_thread():
+        with contextlib.suppress(RuntimeError):  # there is none, or it is running and somebody else's
+            asyncio.get_event_loop().close()
 
 
 def claims(notebook):

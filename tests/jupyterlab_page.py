@@ -1,9 +1,8 @@
-"""A JupyterLab server of the tests' own, and a browser that looks at it."""
+"""A JupyterLab server of the tests' own, and pages that look at it."""
 
 import json
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import sys
@@ -12,17 +11,6 @@ import urllib.error
 import urllib.request
 from contextlib import contextmanager
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-
-QUIET = (  # a browser that calls nobody
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 NO_NEWS = {"fetchNews": "false", "checkForUpdates": False, "doNotDisturbMode": True}
 
 
@@ -77,15 +65,14 @@ def wait_for(address, token, process, log, seconds=60):
     raise RuntimeError(f"JupyterLab does not answer:\n{log.read_text()[-3000:]}")
 
 
-@contextmanager
-def browser_page(address, problems):
-    """Open a page in headless Chromium.
+def new_page(browser, address, problems):
+    """Return an empty page of a browser.
 
     Args:
+        browser: see `chromium.chromium`.
         address: where the server is; whatever asks for another host is a problem.
         problems: list to which errors of the console, of scripts and of requests are added.
     """
-    from playwright.sync_api import sync_playwright
 
     def request(sent):
         if not sent.url.startswith((address, address.replace("http", "ws"), "blob:", "data:")):
@@ -95,15 +82,12 @@ def browser_page(address, problems):
         if message.type == "error":
             problems.append(f"console: {message.text}")
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page = browser.new_page(viewport={"width": 1400, "height": 900}, has_touch=True)
-        page.on("request", request)
-        page.on("console", console)
-        page.on("pageerror", lambda error: problems.append(f"script: {error}"))
-        page.set_default_timeout(30_000)
-        yield page
-        browser.close()
+    page = browser.new_page(viewport={"width": 1400, "height": 900}, has_touch=True)
+    page.on("request", request)
+    page.on("console", console)
+    page.on("pageerror", lambda error: problems.append(f"script: {error}"))
+    page.set_default_timeout(30_000)
+    return page
 
 
 def open_notebook(page, address, token, name):

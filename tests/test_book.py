@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from chromium import chromium
 from notebook_tools import LESSONS, code_cells, read, tags
 
 from cnnlib.env import ROOT
@@ -202,29 +203,11 @@ def test_it_refuses_a_folder_that_holds_something_else(tmp_path):
 
 # In a browser
 
-# Nothing that Chromium itself would like to do on the network, so that what is left is the page's doing.
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
 
 @pytest.fixture(scope="module")
-def chromium():
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = next(filter(None, map(shutil.which, names)), None)
-    if found is None:
-        pytest.skip(f"no browser: none of {', '.join(names)} is installed")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=found, args=FLAGS)
+def browser():
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -250,9 +233,9 @@ def home(request, site):
 
 
 @pytest.fixture
-def visit(chromium, home):
+def visit(browser, home):
     """Return a function that opens a page of the site; at the end, nothing may have gone wrong on it."""
-    context = chromium.new_context(viewport={"width": 390, "height": 844})
+    context = browser.new_context(viewport={"width": 390, "height": 844})
     wrong = []
 
     def note_request(request):

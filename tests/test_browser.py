@@ -7,17 +7,11 @@ import urllib.request
 import jupyterlab_page as lab
 import nbformat
 import pytest
+from chromium import chromium
 from nbformat.v4 import new_code_cell, new_notebook
 from notebook_tools import LESSONS, code_cells, read, tags
 
 from cnnlib import runner
-
-pytest.importorskip("playwright", reason="playwright is not installed; the dev extra brings it")
-if lab.CHROMIUM is None:
-    pytest.skip(
-        "there is neither chromium nor google-chrome on this machine; on Debian: apt-get install chromium",
-        allow_module_level=True,
-    )
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 SETUP = """
@@ -56,7 +50,13 @@ def problems():
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
+def browser():
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module")
+def site(browser, tmp_path_factory):
     """A JupyterLab over two notebooks: the lessons' widget cells as committed, and the same to be run."""
     root, home = tmp_path_factory.mktemp("root"), tmp_path_factory.mktemp("home")
     cells = widget_cells()
@@ -69,9 +69,10 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(site, problems):
-    with lab.browser_page(site[1], problems) as page:
-        yield page
+def page(browser, site, problems):
+    page = lab.new_page(browser, site[1], problems)
+    yield page
+    page.close()  # before its server ends
 
 
 @pytest.fixture(scope="module")

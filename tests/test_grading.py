@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import os
 import socket
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -335,6 +337,21 @@ def test_a_machine_without_namespaces_says_what_to_do(course, tmp_path, monkeypa
     monkeypatch.setattr(jail, "available", lambda: "")
     with pytest.raises(jail.JailError, match='isolation="process"'):
         jail.start(["-c", ""], course, tmp_path, "namespaces")
+
+
+def test_a_python_that_lies_in_tmp_is_seen_in_the_jail(course, tmp_path, monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp") as prefix:
+        os.chmod(prefix, 0o755)  # as that of an environment
+        (Path(prefix) / "pyvenv").write_text("here")
+        monkeypatch.setattr(sys, "executable", os.path.realpath(sys.executable))
+        monkeypatch.setattr(sys, "prefix", prefix)
+        program = f"print(open({prefix + '/pyvenv'!r}).read()); open('/tmp/mine', 'w').write('x')"
+        program += f"\ntry: open({prefix + '/new'!r}, 'w')\nexcept OSError: print('read-only')"
+        process = jail.start(["-c", program], course, tmp_path, "namespaces")
+        try:
+            assert process.stdout.read().split() == [b"here", b"read-only"]
+        finally:
+            jail.stop(process)
 
 
 def test_a_jail_that_cannot_start_is_the_graders_failure(course, tmp_path, monkeypatch):

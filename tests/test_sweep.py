@@ -1,6 +1,7 @@
 """Sweeps: every combination, resumed to the same table, on threads or a cluster."""
 
 import csv
+import gc
 import math
 import os
 import signal
@@ -138,7 +139,10 @@ def test_a_changed_lesson_and_a_run_that_broke_are_run_again(make, tmp_path):
 def test_the_command_sweeps_on_two_threads(lesson, tmp_path, capsys):
     folder = tmp_path / "out"
     arguments = ["sweep", str(lesson), "-p", "seed=0..1", "-p", "lr=0.1,0.2", "-j", "2", "-o", str(folder)]
+    environment = dict(os.environ)
     assert main(arguments) == 0
+    assert os.environ == environment
+    gc.collect()  # what the threads left open would be an error here
     assert [(row["seed"], row["lr"]) for row in rows(folder)[::2]] == [
         ("0", "0.1"),
         ("0", "0.2"),

@@ -59,6 +59,8 @@ def grade(
         jail.JailError: the isolation is not available.
     """
     output = Path(output)
+    if not exercises(Path(lesson).stem):
+        raise ParameterError(f"{Path(lesson).stem} has no exercises")
     found = find_submissions(Path(submissions))
     people = read_roster(roster) if roster else {}
     described = {
@@ -198,8 +200,6 @@ def _prepare(output, described):
     """Write what answers are graded with: the exams, the learners' package, the run's description."""
     lesson = Path(described["lesson"])
     asked = exercises(lesson.stem)
-    if not asked:
-        raise ParameterError(f"{lesson.stem} has no exercises")
     output.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(output / "course", ignore_errors=True)
     release_package(output / "course" / "cnnlib")

@@ -31,6 +31,8 @@ SCRIPT = """
 set -eu
 root=$1; uid=$2; shift 2
 mount -t tmpfs -o size=16m,mode=755,nosuid,nodev tmpfs "$root"
+mkdir "$root/tmp"  # first of all: what is shown read-only may lie in the real /tmp
+mount -t tmpfs -o size=128m,mode=1777,nosuid,nodev tmpfs "$root/tmp"
 while [ "$1" != -- ]; do
     mkdir -p "$root$2"
     mount --bind "$1" "$root$2"
@@ -47,9 +49,8 @@ for name in bin sbin lib lib32 lib64; do
         mount -o remount,bind,ro,nosuid,nodev "$root/$name"
     fi
 done
-mkdir "$root/proc" "$root/tmp" "$root/dev" "$root/old"
+mkdir "$root/proc" "$root/dev" "$root/old"
 mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
-mount -t tmpfs -o size=128m,mode=1777,nosuid,nodev tmpfs "$root/tmp"
 for name in null zero random urandom; do
     touch "$root/dev/$name"
     mount --bind /dev/$name "$root/dev/$name"
