@@ -1,4 +1,7 @@
-"""What several tests use: no display, a small data set, a small lesson."""
+"""What several tests use: no display, a small data set, a small lesson, a small cluster."""
+
+import os
+from unittest import mock
 
 import matplotlib as mpl
 import nbformat
@@ -49,3 +52,15 @@ def make(tmp_path):
         return tmp_path / name
 
     return write
+
+
+@pytest.fixture
+def cluster():
+    """The address of a Dask cluster of two processes on this machine."""
+    distributed = pytest.importorskip("distributed")
+    # Dask writes limits on threads into the environment, where all later tests would find them.
+    with (
+        mock.patch.dict(os.environ),
+        distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster,
+    ):
+        yield cluster.scheduler_address

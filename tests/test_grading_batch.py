@@ -325,14 +325,9 @@ def test_a_run_that_was_killed_resumes_to_identical_grades(three, tmp_path):
 
 
 @needs_jail
-def test_a_cluster_gives_the_same_grades(three, tmp_path):
-    distributed = pytest.importorskip("distributed")
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        address = cluster.scheduler_address
-        assert (
-            main(["grade", "02", str(three), "--seed", "5", "-o", str(tmp_path / "run"), "--dask", address])
-            == 0
-        )
+def test_a_cluster_gives_the_same_grades(three, tmp_path, cluster):
+    folder = tmp_path / "run"
+    assert main(["grade", "02", str(three), "--seed", "5", "-o", str(folder), "--dask", cluster]) == 0
     scores = {row["student_id"]: int(row["score"]) for row in table(tmp_path / "run" / "gradebook.csv")}
     assert scores == {"a": WORTH, "b": SECOND.points, "c": 0}
 

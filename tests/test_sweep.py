@@ -156,13 +156,10 @@ def test_the_command_sweeps_on_two_threads(lesson, tmp_path, capsys):
     assert main([*arguments[:3], "seed=2", "-o", str(tmp_path / "failing")]) == 1
 
 
-def test_a_cluster_gives_the_same_table(lesson, tmp_path):
-    distributed = pytest.importorskip("distributed")
+def test_a_cluster_gives_the_same_table(lesson, tmp_path, cluster):
     here, there = tmp_path / "here", tmp_path / "there"
     sweep.sweep(lesson, {"seed": ["0", "1"]}, here, progress=str)
-    with distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:
-        address = cluster.scheduler_address
-        assert main(["sweep", str(lesson), "-p", "seed=0..1", "-o", str(there), "--dask", address]) == 0
+    assert main(["sweep", str(lesson), "-p", "seed=0..1", "-o", str(there), "--dask", cluster]) == 0
     assert measured(there) == measured(here)
 
 
