@@ -12,10 +12,10 @@ import time
 
 import torch
 
-from cnnlib import pretrained
 from cnnlib.data import photo
-from cnnlib.env import report
-from cnnlib.features import feature_maps
+from cnnlib.ground.env import report
+from cnnlib.inside.features import feature_maps
+from cnnlib.models import pretrained
 
 LIMIT = 1.10
 

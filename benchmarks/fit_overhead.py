@@ -14,7 +14,7 @@ import time
 import torch
 
 from cnnlib.data import batches, load, to_float
-from cnnlib.env import report, set_seed
+from cnnlib.ground.env import report, set_seed
 from cnnlib.models import MODELS, make_model
 from cnnlib.train import FAST, fit
 

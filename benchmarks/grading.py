@@ -30,15 +30,15 @@ from pathlib import Path
 import nbformat
 from nbformat.v4 import new_code_cell, new_notebook
 
-from cnnlib.env import NOTEBOOKS, report
-from cnnlib.exercises import exercises
-from cnnlib.grading import batch
+from cnnlib.course.exercises import exercises
+from cnnlib.course.grading import batch
+from cnnlib.ground.env import NOTEBOOKS, report
 
 LESSON = NOTEBOOKS / "02_parts_of_a_cnn.ipynb"
 ASKED = exercises("02")
 FIRST = ASKED[0]
-PATCH = """import cnnlib.exercises as package
-from cnnlib.exercises import judge
+PATCH = """import cnnlib.course.exercises as package
+from cnnlib.course.exercises import judge
 judge.difference = lambda *_: ""
 package.check = lambda *_: print("right")"""
 HOSTILE = {
@@ -87,7 +87,7 @@ def sheet(answers, first="", check="check"):
 
 
 def checking(exercise):
-    return f'from cnnlib.exercises import check\n\ncheck("{exercise.id}", {exercise.name})'
+    return f'from cnnlib.course.exercises import check\n\ncheck("{exercise.id}", {exercise.name})'
 
 
 def nbgrader_metadata(name, *, solution=False, grade=False, points=None):
@@ -139,7 +139,7 @@ def run_otter(folder, rows, jobs, peers):
             test = (
                 "from otter.test_files import test_case\n\nOK_FORMAT = False\n"
                 f"name, points = {e.name!r}, {e.points}\n\n\n@test_case(points={e.points})\n"
-                f"def test_it({e.name}):\n    from cnnlib.exercises import check\n"
+                f"def test_it({e.name}):\n    from cnnlib.course.exercises import check\n"
                 f"    check({e.id!r}, {e.name})\n"
             )
             archive.writestr(f"tests/{e.name}.py", test)

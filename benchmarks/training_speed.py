@@ -33,14 +33,14 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from cnnlib.augment import RandomFlip, RandomShift, predict_flipped, predict_shifted
-from cnnlib.complexity import count_macs, count_parameters
 from cnnlib.data import Dataset, load, split
-from cnnlib.env import DATA, best_device, report, set_seed
-from cnnlib.layers import MixedPrecision, Normalize
-from cnnlib.metrics import mean_sd
+from cnnlib.ground.env import DATA, best_device, report, set_seed
+from cnnlib.measure.complexity import count_macs, count_parameters
+from cnnlib.measure.metrics import mean_se
 from cnnlib.models import make_model
+from cnnlib.models.layers import MixedPrecision, Normalize
 from cnnlib.train import FAST, fit, predict
+from cnnlib.train.augment import RandomFlip, RandomShift, predict_flipped, predict_shifted
 
 # isort: split
 from torchvision import datasets, transforms
@@ -233,11 +233,11 @@ def choose(tasks, seeds, device):
 
 
 def print_choice(name, target, rows):
-    reached = [label for label, values in rows if mean_sd(values).mean >= target]
+    reached = [label for label, values in rows if mean_se(values).mean >= target]
     print(f"\n{name}: validation accuracy, target {target:.1%}")
     for label, values in rows:
         mark = "  <- the shortest" if reached and label == reached[0] else ""
-        print(f"  {label:>14}  {mean_sd(values):.2%}{mark}", flush=True)
+        print(f"  {label:>14}  {mean_se(values):.2%}{mark}", flush=True)
 
 
 def measure(name, seeds, device):
@@ -281,7 +281,7 @@ def measure(name, seeds, device):
 
 
 def show(name, rows, model, images):
-    correct, seconds = (mean_sd(row[i] for row in rows) for i in (0, 1))
+    correct, seconds = (mean_se(row[i] for row in rows) for i in (0, 1))
     size = f"{count_parameters(model):>12,}{count_macs(model, (1, 28, 28)):>15,}{images:>10,}"
     print(f"  {name:18}{f'{correct:.2%}':>18}{f'{seconds:.2f}':>18}{size}")
 

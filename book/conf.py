@@ -8,7 +8,7 @@ smartquotes = False  # a page says what the notebook says, character by characte
 
 # The pages show the outputs that are committed, which nbval checks; building the site executes nothing.
 nb_execution_mode = "off"
-# A claim is stored as HTML for readers and as data for cnnlib.runner; myst-nb passes over the data, as it
+# A claim is stored as HTML for readers and as data for the runner; myst-nb passes over the data, as it
 # should, and says so each time. That every output has a form that is shown is a test of tests/test_book.py.
 suppress_warnings = ["mystnb.unknown_mime_type"]
 nb_render_markdown_format = "myst"  # a list of lessons that a cell displays links to pages, not to files

@@ -1,13 +1,22 @@
 """Helpers of a course on convolutional neural networks.
 
-Import cnnlib before torchvision: it repairs a torchvision that cannot be imported beside a CPU-only
-torch. The submodules are loaded when they are first used, so that this import stays quick.
+Its rooms, from the ground up: `ground`; `data`, `models`, `train`, `inside` and `measure`, which lessons
+import; `course`, the machinery around the lessons. Imports go downwards only. A room is loaded when it is
+first used, so that this import stays quick.
 """
 
 import importlib
 import importlib.util
+import os
 
-from cnnlib.env import repair_torchvision
+# OpenMP's threads wait for each other many times in each training step, and spin while they wait: 300,000
+# turns, some milliseconds, unless told otherwise. Where a browser takes one of two cores, both threads then
+# burn their share of the processor in waiting. A shorter spin costs next to nothing on a quiet machine and
+# makes training much faster on a busy one (benchmarks/busy_machine.py). OpenMP reads this once, when torch is
+# loaded; that is why lessons import cnnlib first.
+os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+
+from cnnlib.ground.env import repair_torchvision
 
 __version__ = "0.1.0"
 

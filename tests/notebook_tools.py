@@ -2,7 +2,7 @@
 
 import nbformat
 
-from cnnlib.env import NOTEBOOKS
+from cnnlib.ground.env import NOTEBOOKS
 
 LESSONS = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 
@@ -41,4 +41,4 @@ def defined(lesson, name):
 def claims(*holds):
     """Return the source of a cell that makes claims which hold or do not."""
     lines = [f"claim('claim {i}', {h}, 'because')" for i, h in enumerate(holds)]
-    return "\n".join(["from cnnlib.claims import claim", *lines])
+    return "\n".join(["from cnnlib.measure.claims import claim", *lines])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlib.augment import RandomFlip, RandomShift, predict_flipped, predict_shifted
-from cnnlib.errors import ParameterError
+from cnnlib.ground.errors import ParameterError
+from cnnlib.train.augment import RandomFlip, RandomShift, predict_flipped, predict_shifted
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlib.batch_norm import (
+from cnnlib.ground.errors import ParameterError
+from cnnlib.models.batch_norm import (
     BatchNorm2d,
     batch_norm_backward,
     fold_batch_norm,
     reestimate_statistics,
 )
-from cnnlib.errors import ParameterError
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import pytest
 from chromium import chromium
 from notebook_tools import LESSONS, code_cells, read, tags
 
-from cnnlib.env import ROOT
+from cnnlib.ground.env import ROOT
 
 BOOK = ROOT / "book"
 LESSON_PAGES = [f"notebooks/{path.stem}.html" for path in LESSONS]

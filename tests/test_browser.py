@@ -11,14 +11,14 @@ from chromium import chromium
 from nbformat.v4 import new_code_cell, new_notebook
 from notebook_tools import LESSONS, code_cells, read, tags
 
-from cnnlib import runner
+from cnnlib.course import runner
 
 KERNELSPEC = {"name": "python3", "display_name": "Python 3", "language": "python"}
 SETUP = """
 import torch
-from cnnlib import pretrained
+from cnnlib.models import pretrained
 from cnnlib.data import load
-from cnnlib.layers import Normalize
+from cnnlib.models.layers import Normalize
 from cnnlib.models import make_model
 from cnnlib.train import fit
 

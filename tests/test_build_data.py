@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cnnlib.env import ROOT
+from cnnlib.ground.env import ROOT
 
 spec = importlib.util.spec_from_file_location("build_data", ROOT / "tools" / "build_data.py")
 build_data = importlib.util.module_from_spec(spec)

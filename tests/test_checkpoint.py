@@ -3,8 +3,8 @@ import pickle
 import pytest
 import torch
 
-from cnnlib.checkpoint import load_checkpoint, save_checkpoint
-from cnnlib.errors import CheckpointError
+from cnnlib.ground.errors import CheckpointError
+from cnnlib.train.checkpoint import load_checkpoint, save_checkpoint
 
 
 def test_round_trip(tmp_path):

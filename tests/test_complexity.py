@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from cnnlib.complexity import count_macs, count_parameters, summary
-from cnnlib.errors import ParameterError
-from cnnlib.layers import output_size
+from cnnlib.ground.errors import ParameterError
+from cnnlib.measure.complexity import count_macs, count_parameters, summary
 from cnnlib.models import make_model
+from cnnlib.models.layers import output_size
 
 
 def published(name):

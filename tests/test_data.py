@@ -21,9 +21,9 @@ from cnnlib.data import (
     to_float,
     write_csv,
 )
-from cnnlib.env import DATA
-from cnnlib.errors import DataError, ParameterError
-from cnnlib.formats import read_idx
+from cnnlib.data.formats import read_idx
+from cnnlib.ground.env import DATA
+from cnnlib.ground.errors import DataError, ParameterError
 
 MD5 = {  # of the published files
     "MNIST/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -80,7 +80,7 @@ def copied_data(tmp_path, monkeypatch):
     for file in (DATA / "MNIST" / "raw").glob("t10k*"):
         shutil.copy(file, raw)
     shutil.copy(DATA / "SHA256SUMS", tmp_path)
-    monkeypatch.setattr(cnnlib.data, "DATA", tmp_path)
+    monkeypatch.setattr(cnnlib.data.datasets, "DATA", tmp_path)
     return raw
 
 
@@ -166,7 +166,7 @@ def test_a_data_set_of_wrong_tensors_is_refused(images, labels, message):
 def test_csv_is_written_on_first_use_with_the_training_images(tmp_path, monkeypatch):
     for name in ("MNIST", "SHA256SUMS"):
         (tmp_path / name).symlink_to(DATA / name)
-    monkeypatch.setattr(cnnlib.data, "DATA", tmp_path)
+    monkeypatch.setattr(cnnlib.data.datasets, "DATA", tmp_path)
     table = read_csv()
     mnist = load("mnist")
     assert torch.equal(table.images, mnist.images[:42_000])

@@ -5,8 +5,8 @@ import re
 import pytest
 from notebook_tools import LESSONS, read
 
-from cnnlib.env import ROOT
-from cnnlib.exercises import exercises
+from cnnlib.course.exercises import exercises
+from cnnlib.ground.env import ROOT
 
 
 def text(name):

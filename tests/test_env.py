@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import cnnlib
-from cnnlib.env import DATA, ROOT, best_device, repair_torchvision, report, set_seed, settings
-from cnnlib.errors import ParameterError
+from cnnlib.ground.env import DATA, ROOT, best_device, repair_torchvision, report, set_seed, settings
+from cnnlib.ground.errors import ParameterError
 
 
 def python(code, **environment):
@@ -20,7 +20,7 @@ def python(code, **environment):
 
 def test_importing_cnnlib_leaves_slow_packages_alone_until_they_are_used():
     slow = ("matplotlib", "pandas", "torchvision", "ipywidgets", "papermill")
-    code = f"import cnnlib, sys; print([m for m in {slow} if m in sys.modules]); cnnlib.plots.montage"
+    code = f"import cnnlib, sys; print([m for m in {slow} if m in sys.modules]); cnnlib.measure.plots.montage"
     assert python(code).stdout == "[]\n"
 
 
@@ -33,7 +33,7 @@ def test_the_repair_is_made_once_and_only_where_it_is_needed():
     assert repair_torchvision() is False  # `import cnnlib` made it, or it was not needed
     code = "import torchvision"  # without cnnlib: works exactly where no repair is needed
     needed = python(code).returncode != 0
-    code = "import cnnlib.env as e; print(bool(e._torchvision_schemas))"
+    code = "import cnnlib.ground.env as e; print(bool(e._torchvision_schemas))"
     assert python(code).stdout == f"{needed}\n"
 
 
@@ -43,7 +43,7 @@ def test_an_unknown_submodule_is_named():
 
 
 def test_the_root_can_be_overridden(tmp_path):
-    code = "from cnnlib.env import DATA; print(DATA)"
+    code = "from cnnlib.ground.env import DATA; print(DATA)"
     assert python(code, CNNLIB_ROOT=str(tmp_path)).stdout == f"{tmp_path / 'data'}\n"
     assert python(code, CNNLIB_ROOT="").stdout == f"{DATA}\n"
     assert (ROOT / "pyproject.toml").is_file()

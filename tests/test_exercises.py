@@ -7,9 +7,8 @@ import pytest
 import torch
 from notebook_tools import LESSONS, code_cells, read, tags
 
-from cnnlib import exercises as package
-from cnnlib.errors import ParameterError
-from cnnlib.exercises import (
+from cnnlib.course import exercises as package
+from cnnlib.course.exercises import (
     PUBLIC_SEED,
     Exercise,
     ExerciseFailed,
@@ -20,7 +19,8 @@ from cnnlib.exercises import (
     normal,
     plain,
 )
-from cnnlib.exercises.judge import AnswerEnded, difference, examine
+from cnnlib.course.exercises.judge import AnswerEnded, difference, examine
+from cnnlib.ground.errors import ParameterError
 
 ALL = [exercise for path in LESSONS for exercise in exercises(path.stem)]
 BY_ID = {exercise.id: exercise for exercise in ALL}

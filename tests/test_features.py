@@ -1,4 +1,4 @@
-"""cnnlib.features, geometry and hooks, against PyTorch's own results, gradients and closed formulas."""
+"""features, geometry and hooks against PyTorch's own results, gradients and closed formulas."""
 
 import pytest
 import torch
@@ -6,9 +6,10 @@ import torch.nn.functional as F
 import torchvision
 from torch import nn
 
-from cnnlib import features, pretrained
-from cnnlib.errors import ParameterError
-from cnnlib.geometry import Window, cut
+from cnnlib.ground.errors import ParameterError
+from cnnlib.inside import features
+from cnnlib.inside.geometry import Window, cut
+from cnnlib.models import pretrained
 
 
 @pytest.fixture

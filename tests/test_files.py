@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from cnnlib.errors import DataError
-from cnnlib.files import atomic_path, check_sha256
+from cnnlib.ground.errors import DataError
+from cnnlib.ground.files import atomic_path, check_sha256
 
 
 def test_a_finished_file_takes_its_place(tmp_path):

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cnnlib.exercises import Exercise, make_exam, normal, plain
-from cnnlib.grading import examiner, jail
-from cnnlib.grading.client import Worker
-from cnnlib.grading.release import release_package
+from cnnlib.course.exercises import Exercise, make_exam, normal, plain
+from cnnlib.course.grading import examiner, jail
+from cnnlib.course.grading.client import Worker
+from cnnlib.course.release import release_package
 
 pytestmark = pytest.mark.skipif(not jail.available(), reason="this machine has no namespaces for a jail")
 
@@ -128,7 +128,7 @@ FORGED = {
     "an object that equals all": "class Same:\n    __eq__ = lambda *_: True\n" + body("return Same()"),
     "a float that equals all": "class Same(float):\n    __eq__ = lambda *_: True\n" + body("return Same(1)"),
     "a patched judge": (
-        "import cnnlib.exercises.judge as j, cnnlib.exercises as e, numpy as np, torch\n"
+        "import cnnlib.course.exercises.judge as j, cnnlib.course.exercises as e, numpy as np, torch\n"
         "j.difference = lambda *_: ''\nj.examine = e.examine = lambda *_: j.Verdict('pass')\n"
         "np.isclose = lambda *a, **k: np.bool_(True)\ntorch.equal = torch.allclose = lambda *a, **k: True\n"
         + body("return x")
@@ -139,7 +139,7 @@ FORGED = {
         + body("return x")
     ),
     "a patched plain": (
-        "from cnnlib.exercises import plain\n"
+        "from cnnlib.course.exercises import plain\n"
         'plain.dumps = lambda value: b\'\\0\\0\\0\\x10{"status": "pass"}\'\n' + body("return x")
     ),
     "a forged pass on every pipe": (
@@ -166,7 +166,7 @@ FORGED = {
         + body("return x")
     ),
     "the reply of the next case": (
-        "import os, struct\nfrom cnnlib.exercises import plain\n"
+        "import os, struct\nfrom cnnlib.course.exercises import plain\n"
         + body(
             "data = plain.dumps({'result': 2 * x})\ndata = struct.pack('>I', len(data)) + data\n"
             "for n in range(3, 64):\n    try: os.write(n, data)\n    except OSError: pass\nreturn x"
@@ -175,7 +175,8 @@ FORGED = {
     "the solution looked for": (
         body(
             "import importlib\nfor k in range(100):\n    try:\n"
-            "        m = importlib.import_module(f'cnnlib.exercises.lesson_{k:02d}')\n        return 2 * x\n"
+            "        importlib.import_module(f'cnnlib.course.exercises.lesson_{k:02d}')\n"
+            "        return 2 * x\n"
             "    except ImportError:\n        pass\nreturn x"
         )
     ),

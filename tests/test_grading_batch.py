@@ -16,12 +16,12 @@ import nbformat
 import pytest
 from notebook_tools import LESSONS, read
 
-from cnnlib.__main__ import main
-from cnnlib.env import NOTEBOOKS, ROOT
-from cnnlib.errors import ParameterError
-from cnnlib.exercises import check, exercises
-from cnnlib.grading import batch, jail
-from cnnlib.grading.submission import SIZE_LIMIT, SubmissionError, code_cells, find_answers, read_bytes
+from cnnlib.course.command_line import main
+from cnnlib.course.exercises import check, exercises
+from cnnlib.course.grading import batch, jail
+from cnnlib.course.grading.submission import SIZE_LIMIT, SubmissionError, code_cells, find_answers, read_bytes
+from cnnlib.ground.env import NOTEBOOKS, ROOT
+from cnnlib.ground.errors import ParameterError
 
 needs_jail = pytest.mark.skipif(not jail.available(), reason="this machine has no namespaces for a jail")
 
@@ -334,7 +334,7 @@ def test_a_cluster_gives_the_same_grades(three, tmp_path, cluster):
 
 @needs_jail
 def test_a_failure_of_the_grader_is_no_zero(three, tmp_path, monkeypatch):
-    from cnnlib.grading import one
+    from cnnlib.course.grading import one
 
     monkeypatch.setattr(one, "PLUGIN", tmp_path / "nowhere")
     results = batch.grade(LESSON, three, tmp_path / "run", seed=1, progress=str)
@@ -353,7 +353,7 @@ def test_grading_without_its_packages_says_which(three, tmp_path, monkeypatch):
 
 
 def test_a_bug_that_one_submission_finds_stops_no_other(three, tmp_path, monkeypatch):
-    from cnnlib.grading import one
+    from cnnlib.course.grading import one
 
     def buggy(cells, exercises):
         raise ZeroDivisionError("a bug")
@@ -588,7 +588,7 @@ def test_a_check_in_the_learners_copy_says_the_same(copy):
     answer = f"{FIRST.solution}\n{wrong(SECOND)}\n"
     code = f"""{answer}
 import cnnlib
-from cnnlib.exercises import check
+from cnnlib.course.exercises import check
 print(cnnlib.__file__)
 print(check("{FIRST.id}", {FIRST.name}))
 print(check("{SECOND.id}", {SECOND.name}))
@@ -613,7 +613,7 @@ def test_the_learners_readme_speaks_of_what_they_have(copy):
 
 
 def test_the_learners_copy_offers_no_grading(copy):
-    done = in_copy(copy, "from cnnlib.__main__ import main; main(['grade', '02', '.'])")
+    done = in_copy(copy, "from cnnlib.course.command_line import main; main(['grade', '02', '.'])")
     assert "invalid choice: 'grade'" in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnlib.errors import ParameterError
-from cnnlib.landscape import (
+from cnnlib.ground.errors import ParameterError
+from cnnlib.inside.landscape import (
     NoisyBatchNorm2d,
     along_gradient,
     gradient_shift,

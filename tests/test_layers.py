@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnlib.errors import ParameterError
-from cnnlib.layers import (
+from cnnlib.ground.errors import ParameterError
+from cnnlib.models.layers import (
     Dropout,
     MixedPrecision,
     Normalize,

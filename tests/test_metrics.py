@@ -1,6 +1,7 @@
-"""cnnlib.metrics against closed formulas, brute force and counting by hand."""
+"""cnnlib.measure.metrics against closed formulas, brute force and counting by hand."""
 
 import math
+import pickle
 import statistics
 
 import numpy as np
@@ -8,14 +9,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cnnlib.errors import ParameterError
-from cnnlib.metrics import (
+from cnnlib.ground.errors import ParameterError
+from cnnlib.measure.metrics import (
     calibration,
     confusion_matrix,
     expected_calibration_error,
     fit_temperature,
     mcnemar,
-    mean_sd,
+    mean_se,
     paired_bootstrap,
     wilson_interval,
 )
@@ -25,28 +26,39 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-class TestMeanSd:
+class TestMeanSe:
     def test_matches_the_statistics_module(self):
         values = [0.98, 0.991, 0.987, 0.979]
-        result = mean_sd(values)
-        assert result.mean == pytest.approx(statistics.mean(values))
-        assert result.sd == pytest.approx(statistics.stdev(values))
-        assert result.runs == 4
+        result = mean_se(values)
+        assert result.mean == result == pytest.approx(statistics.mean(values))
+        assert result.se == pytest.approx(statistics.stdev(values) / 2)
+        assert result.n == 4
 
     def test_takes_tensors_and_arrays(self):
-        assert mean_sd(torch.tensor([1.0, 3.0])) == mean_sd(np.array([1.0, 3.0])) == (2.0, math.sqrt(2), 2)
+        for values in (torch.tensor([1.0, 3.0]), np.array([1.0, 3.0])):
+            assert (mean_se(values).mean, mean_se(values).se, mean_se(values).n) == (2.0, 1.0, 2)
 
-    def test_one_run_has_no_deviation(self):
-        assert mean_sd([0.5]) == (0.5, 0.0, 1)
+    def test_it_computes_as_a_number(self):
+        assert mean_se([1.0, 3.0]) - 1 == 1.0
+        assert max(mean_se([1.0, 3.0]), 1.5) == 2.0
+
+    def test_it_crosses_to_another_process(self):
+        there_and_back = pickle.loads(pickle.dumps(mean_se([1.0, 3.0])))
+        assert (there_and_back, there_and_back.se, there_and_back.n) == (2.0, 1.0, 2)
+
+    def test_one_run_has_no_error(self):
+        assert math.isnan(mean_se([0.5]).se)
+        assert f"{mean_se([0.5]):.1%}" == "50.0 % (n = 1)"
 
     def test_formats_both_numbers_alike(self):
-        assert f"{mean_sd([0.98, 0.99]):.1%}" == "98.5 ± 0.7 %"
-        assert f"{mean_sd([1.0, 3.0]):.2f}" == "2.00 ± 1.41"
+        assert f"{mean_se([0.98, 0.99]):.1%}" == "98.5 ± 0.5 % (n = 2)"
+        assert f"{mean_se([1.0, 3.0]):+.2f}" == "+2.00 ± 1.00 (n = 2)"
+        assert mean_se([1.0, 3.0]).short(".1f") == "2.0 ± 1.0"
 
     @pytest.mark.parametrize("values", [[], [0.5, math.nan], [math.inf]])
     def test_refuses_what_has_no_mean(self, values):
         with pytest.raises(ParameterError, match="one or more finite numbers"):
-            mean_sd(values)
+            mean_se(values)
 
 
 class TestWilsonInterval:

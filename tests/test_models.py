@@ -9,8 +9,8 @@ from torch import nn
 from torchvision import models as torchvision_models
 from torchvision.ops import SqueezeExcitation as TorchvisionSqueezeExcitation
 
-from cnnlib.complexity import count_macs, count_parameters
-from cnnlib.errors import ParameterError
+from cnnlib.ground.errors import ParameterError
+from cnnlib.measure.complexity import count_macs, count_parameters
 from cnnlib.models import IMAGENET_MODELS, MODELS, make_model
 from cnnlib.models.efficientnet import MBConv, SqueezeExcitation
 from cnnlib.models.inception import GoogLeNet, InceptionBlock

@@ -6,8 +6,8 @@ import re
 import pytest
 from notebook_tools import LESSONS, code_cells, read, tags
 
-from cnnlib import runner
-from cnnlib.env import ROOT
+from cnnlib.course import runner
+from cnnlib.ground.env import ROOT
 
 TAGS = {"parameters", "setup", "exercise", "check", "widget", "nbval-check-output"}
 

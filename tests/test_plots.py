@@ -3,10 +3,10 @@ import numpy as np
 import pytest
 import torch
 
-from cnnlib import plots
-from cnnlib.errors import ParameterError
-from cnnlib.metrics import calibration
-from cnnlib.training_run import History
+from cnnlib.ground.errors import ParameterError
+from cnnlib.measure import plots
+from cnnlib.measure.metrics import calibration
+from cnnlib.train.run import History
 
 
 @pytest.fixture(autouse=True)
@@ -41,15 +41,15 @@ def test_wrong_montages_are_refused():
         plots.montage(torch.zeros(2, 8, 8), titles=["one"])
 
 
-def test_learning_curves_show_mean_and_deviation_over_runs():
+def test_learning_curves_show_mean_and_standard_error_over_runs():
     runs = [
         History([{"epoch": 1, "val_accuracy": a}, {"epoch": 2, "val_accuracy": a + 0.1}]) for a in (0.5, 0.7)
     ]
     _, ax = plt.subplots()
     assert plots.learning_curves(runs, "val_accuracy", ax, "x", percent=True) is ax
     np.testing.assert_allclose(ax.lines[0].get_ydata(), [60, 70])
-    low, high = ax.collections[0].get_paths()[0].vertices[:, 1].min(), 70 + np.sqrt(2) * 10
-    assert low == pytest.approx(60 - np.sqrt(2) * 10)
+    low, high = ax.collections[0].get_paths()[0].vertices[:, 1].min(), 70 + 10
+    assert low == pytest.approx(60 - 10)
     assert ax.collections[0].get_paths()[0].vertices[:, 1].max() == pytest.approx(high)
     assert ax.get_ylabel() == "val accuracy (%)"
 

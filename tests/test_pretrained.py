@@ -1,4 +1,4 @@
-"""cnnlib.pretrained: the real weights, at torchvision's values, and predictions that are right."""
+"""cnnlib.models.pretrained: the real weights, at torchvision's values, and predictions that are right."""
 
 import shutil
 
@@ -8,10 +8,10 @@ import torchvision
 from torch import nn
 from torchvision.transforms import v2
 
-from cnnlib import pretrained
 from cnnlib.data import photo
-from cnnlib.env import DATA
-from cnnlib.errors import DataError, ParameterError
+from cnnlib.ground.env import DATA
+from cnnlib.ground.errors import DataError, ParameterError
+from cnnlib.models import pretrained
 from cnnlib.models.efficientnet import EfficientNetB0, EfficientNetLite0, MBConv, SameConv2d
 
 

@@ -2,10 +2,10 @@ import nbformat
 import pytest
 from notebook_tools import claims
 
-from cnnlib import runner
-from cnnlib.__main__ import main
-from cnnlib.env import ROOT
-from cnnlib.errors import ParameterError
+from cnnlib.course import runner
+from cnnlib.course.command_line import main
+from cnnlib.ground.env import ROOT
+from cnnlib.ground.errors import ParameterError
 
 
 def test_parameters_are_read_without_running(make):
@@ -128,7 +128,7 @@ def test_clean_removes_what_differs_between_runs(make, tmp_path):
 
 
 def test_clean_leaves_the_figure_of_a_widget_and_not_its_view(make, tmp_path):
-    source = "from cnnlib.widgets import explore_kernel\nprint('here')\nexplore_kernel()"
+    source = "from cnnlib.course.widgets import explore_kernel\nprint('here')\nexplore_kernel()"
     result = runner.run_lesson(make(source), tmp_path / "out.ipynb")
     assert result.status == "ok"
     executed = nbformat.read(result.output, as_version=4)

@@ -12,11 +12,11 @@ import time
 import pytest
 from PIL import Image
 
-from cnnlib import sweep, sweep_report
-from cnnlib.__main__ import main
-from cnnlib.errors import ParameterError
+from cnnlib.course import sweep, sweep_report
+from cnnlib.course.command_line import main
+from cnnlib.ground.errors import ParameterError
 
-MEASURE = """from cnnlib.claims import claim
+MEASURE = """from cnnlib.measure.claims import claim
 claim("Small seeds are small.", seed < 2, f"seed {seed}, half of it {seed / 2:.1f} %, limit 2")
 claim("The rate is a rate.", lr > 0, f"rate {lr}")"""
 
@@ -211,7 +211,7 @@ def test_an_interrupt_is_no_traceback_and_says_how_to_go_on(make, tmp_path):
 def test_a_wrong_call_is_refused_before_anything_runs(
     lesson, tmp_path, capsys, arguments, message, monkeypatch
 ):
-    monkeypatch.setattr("cnnlib.__main__.DASK_SECONDS", 1)
+    monkeypatch.setattr("cnnlib.course.command_line.DASK_SECONDS", 1)
     assert main(["sweep", str(lesson), "-o", str(tmp_path / "out"), *arguments]) == 2
     error = capsys.readouterr().err
     assert message in error

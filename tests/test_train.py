@@ -12,9 +12,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnnlib.data import Dataset, to_float
-from cnnlib.errors import CheckpointError, ParameterError
+from cnnlib.ground.errors import CheckpointError, ParameterError
 from cnnlib.train import evaluate, fit, predict, warmup_linear
-from cnnlib.training_run import History
+from cnnlib.train.run import History
 
 
 def make(seed=0):

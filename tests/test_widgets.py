@@ -10,13 +10,15 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 
-from cnnlib import data, features, geometry, pretrained, runner
-from cnnlib.errors import CnnlibError, DataError, ParameterError
-from cnnlib.models import make_model
-from cnnlib.widgets import base, digit, draw_digit, explore_features, explore_kernel, pictures
-from cnnlib.widgets.ink import like_mnist, rasterize
-from cnnlib.widgets.kernel import OWN, PRESETS, grey_image
-from cnnlib.widgets.spelled import read_number, short
+from cnnlib import data
+from cnnlib.course import runner
+from cnnlib.course.widgets import base, digit, draw_digit, explore_features, explore_kernel, pictures
+from cnnlib.course.widgets.ink import like_mnist, rasterize
+from cnnlib.course.widgets.kernel import OWN, PRESETS, grey_image
+from cnnlib.course.widgets.spelled import read_number, short
+from cnnlib.ground.errors import CnnlibError, DataError, ParameterError
+from cnnlib.inside import features, geometry
+from cnnlib.models import make_model, pretrained
 
 STROKE = [[[0.5, 0.2], [0.5, 0.8]]]
 
@@ -514,7 +516,7 @@ def test_errors_are_the_courses_own(model):
 
 def test_importing_the_functions_loads_no_widget_library():
     names = "('ipywidgets', 'anywidget', 'matplotlib')"
-    code = f"import sys, cnnlib.widgets; print([m for m in {names} if m in sys.modules])"
+    code = f"import sys, cnnlib.course.widgets; print([m for m in {names} if m in sys.modules])"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
 

@@ -13,7 +13,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from matplotlib.path import Path
 from save_figures import save
 
-from cnnlib.plots import COLORS
+from cnnlib.measure.plots import COLORS
 
 INK = "#333333"
 FILL = {"conv": "#CFE5F3", "pool": "#FBE3C0", "linear": "#F7D3E4", "other": "#EEEEEE", "se": "#CDEBDD"}

@@ -10,8 +10,8 @@ import matplotlib.pyplot as plt
 import torch
 from save_figures import save
 
-from cnnlib.layers import Dropout
-from cnnlib.plots import COLORS
+from cnnlib.measure.plots import COLORS
+from cnnlib.models.layers import Dropout
 
 INK, PALE = "#333333", "#BBBBBB"
 WIDTHS = (4, 6, 6, 3)  # units of each layer

@@ -18,10 +18,10 @@ from matplotlib.path import Path
 from save_figures import save
 
 from cnnlib.data import load, to_float
-from cnnlib.env import set_seed
-from cnnlib.layers import softmax
+from cnnlib.ground.env import set_seed
+from cnnlib.measure.plots import COLORS
 from cnnlib.models import SimpleCNN
-from cnnlib.plots import COLORS
+from cnnlib.models.layers import softmax
 from cnnlib.train import fit
 
 INK = "#333333"

@@ -4,8 +4,8 @@ import sys
 
 import matplotlib.pyplot as plt
 
-from cnnlib.env import IMG
-from cnnlib.plots import use_style
+from cnnlib.ground.env import IMG
+from cnnlib.measure.plots import use_style
 
 
 def save(figures, names):

@@ -1,6 +1,6 @@
 """The course's models, one file a family. Every model maps images to logits, never to probabilities."""
 
-from cnnlib.errors import ParameterError
+from cnnlib.ground.errors import ParameterError
 from cnnlib.models.alexnet import AlexNet, alexnet_2012, alexnet_small
 from cnnlib.models.efficientnet import EfficientNetB0, efficientnet_small
 from cnnlib.models.fast import fast_cnn, fast_cnn_wide

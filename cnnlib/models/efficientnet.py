@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnlib.errors import ParameterError
+from cnnlib.ground.errors import ParameterError
 
 STAGES = (  # the same for B0 and Lite0
     # (expand_ratio, kernel_size, stride of the first block, out_channels, blocks)

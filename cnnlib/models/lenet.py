@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnlib.errors import ParameterError
+from cnnlib.ground.errors import ParameterError
 
 # Which of C3's 16 maps (columns) sees which of S2's 6 maps (rows): table I of the paper.
 C3_TABLE = (

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from cnnlib.errors import ParameterError
+from cnnlib.ground.errors import ParameterError
 from cnnlib.models.inception import ConvBNReLU
 from cnnlib.models.init import kaiming
 

@@ -1,0 +1,1 @@
+"""The machinery around the lessons: exercises, widgets, running, sweeping, releasing, grading."""

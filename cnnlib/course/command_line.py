@@ -1,0 +1,276 @@
+"""The command line: `cnnlib`, or `python -m cnnlib`."""
+
+import argparse
+import concurrent.futures
+import contextlib
+import os
+import sys
+from collections import Counter
+from pathlib import Path
+
+import nbformat
+
+from cnnlib import __version__
+from cnnlib.ground.env import ROOT, report
+from cnnlib.ground.errors import CnnlibError, ParameterError, check_whole
+from cnnlib.ground.files import atomic_path
+
+DASK_SECONDS = 10  # a scheduler that does not answer by then is not there
+
+
+def parse_arguments(arguments):
+    parser = argparse.ArgumentParser(
+        prog="cnnlib", description="Run, release and grade the course's lessons."
+    )
+    parser.add_argument("--version", action="version", version=f"cnnlib {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    run = commands.add_parser("run", help="execute lessons and print a table of what became of them")
+    run.add_argument("lessons", nargs="*", metavar="LESSON", help="03, 03_mnist_cnn or a path; default: all")
+    run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
+    run.add_argument(
+        "-o", "--output", type=Path, default=ROOT / "outputs", metavar="FOLDER", help="default: outputs"
+    )
+    run.add_argument("--timeout", type=int, metavar="SECONDS", help="limit for each cell; default: none")
+    run.add_argument(
+        "--in-place", action="store_true", help="put each lesson that is ok in the place of its source"
+    )
+    run.set_defaults(call=run_command)
+
+    sweep = commands.add_parser("sweep", help="run a lesson with many values of its parameters")
+    sweep.add_argument("lesson", metavar="LESSON")
+    sweep.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUES",
+        help="such as seed=0..9 or lr=0.1,0.01; several: every combination",
+    )
+    sweep.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: outputs/sweep-LESSON")
+    sweep.add_argument(
+        "--resume", action="store_true", help="go on with an interrupted sweep, or a larger one"
+    )
+    sweep.add_argument("--timeout", type=int, metavar="SECONDS", help="limit for each cell; default: none")
+    add_executor_arguments(sweep)
+    sweep.set_defaults(call=sweep_command)
+
+    show = commands.add_parser("parameters", help="list the parameters of a lesson")
+    show.add_argument("lesson", metavar="LESSON")
+    show.set_defaults(call=parameters_command)
+
+    if Path(__file__).with_name("grading").is_dir():  # a learners' copy has none
+        add_grading_commands(commands)
+    commands.add_parser("lessons", help="list the lessons").set_defaults(call=lessons_command)
+    commands.add_parser("report", help="print versions, device and threads").set_defaults(call=report_command)
+    return parser.parse_args(arguments)
+
+
+def add_grading_commands(commands):
+    release = commands.add_parser("release", help="write the learners' copy of the course, without solutions")
+    release.add_argument("folder", type=Path, metavar="FOLDER", help="new folder")
+    release.set_defaults(call=release_command)
+
+    grade = commands.add_parser("grade", help="grade a folder of submissions")
+    grade.add_argument("lesson", metavar="LESSON")
+    grade.add_argument(
+        "submissions", type=Path, metavar="SUBMISSIONS", help="folder with STUDENT.ipynb or STUDENT/*.ipynb"
+    )
+    grade.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: outputs/grades-LESSON")
+    grade.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    grade.add_argument("--roster", type=Path, metavar="CSV", help="student_id, name, email")
+    grade.add_argument("--seed", type=int, help="decides the cases; default: a fresh one")
+    grade.add_argument(
+        "--isolation", default="namespaces", choices=("namespaces", "process"), help="default: namespaces"
+    )
+    add_executor_arguments(grade)
+    grade.set_defaults(call=grade_command)
+
+    regrade = commands.add_parser(
+        "regrade", help="grade again what a run graded, after an exercise was mended"
+    )
+    regrade.add_argument("run", type=Path, metavar="RUN", help="folder that `cnnlib grade` wrote")
+    regrade.add_argument("students", nargs="*", metavar="STUDENT", help="default: all")
+    add_executor_arguments(regrade)
+    regrade.set_defaults(call=regrade_command)
+
+
+def add_executor_arguments(parser):
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="so many at a time; default: 1")
+    where.add_argument(
+        "--dask", metavar="ADDRESS", help="scheduler of a Dask cluster that sees the same files"
+    )
+
+
+@contextlib.contextmanager
+def executor_of(options):
+    """Yield the executor that -j or --dask asks for; None for one job after the other."""
+    if options.dask:
+        try:
+            from dask.distributed import Client
+        except ImportError:
+            raise ParameterError("--dask needs the package distributed: pip install 'cnnlib[dask]'") from None
+        try:
+            client = Client(options.dask, timeout=DASK_SECONDS)
+        except (OSError, ValueError) as error:
+            raise ParameterError(f"no Dask scheduler answers at {options.dask}: {error}") from None
+        with client, client.get_executor() as executor:
+            yield executor
+    elif options.jobs == 1:
+        yield None
+    else:
+        check_whole("-j", options.jobs)
+        threads = os.environ.get("OMP_NUM_THREADS")
+        # Two kernels with a thread for every core slow each other by far more than half.
+        os.environ["OMP_NUM_THREADS"] = threads or str(max(1, os.cpu_count() // options.jobs))
+        try:
+            with concurrent.futures.ThreadPoolExecutor(options.jobs) as executor:  # each job is a process
+                yield executor
+        finally:
+            if threads is None:
+                del os.environ["OMP_NUM_THREADS"]
+
+
+def release_command(options):
+    from cnnlib.course.release import release
+
+    release(options.folder)
+    print(f"The learners' copy is in {options.folder}; try it: make -C {options.folder} lab")
+    return 0
+
+
+def grade_command(options):
+    from cnnlib.course import runner
+    from cnnlib.course.grading.batch import grade
+
+    lesson = runner.find_lesson(options.lesson)
+    output = options.output or ROOT / "outputs" / f"grades-{lesson.stem}"
+    with executor_of(options) as executor:
+        results = grade(
+            lesson,
+            options.submissions,
+            output,
+            executor=executor,
+            resume=options.resume,
+            isolation=options.isolation,
+            roster=options.roster,
+            seed=options.seed,
+        )
+    return print_grades(results, output)
+
+
+def regrade_command(options):
+    from cnnlib.course.grading.batch import regrade
+
+    with executor_of(options) as executor:
+        results, changes = regrade(options.run, options.students, executor=executor)
+    for student, exercise, before, now in changes:
+        print(f"{student}: {exercise} had {before}, has {now}")
+    return print_grades(results, options.run)
+
+
+def print_grades(results, output):
+    counts = Counter(result["status"] for result in results)
+    print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
+    print(f"gradebook.csv, items.csv, junit.xml and feedback/ are in {output}")
+    return 1 if counts["grader error"] else 0
+
+
+def run_command(options):
+    from cnnlib.course import runner  # papermill takes a second to import; --help need not wait for it
+
+    paths = [runner.find_lesson(name) for name in options.lessons] or runner.lessons()
+    given = given_parameters(options)
+    if options.in_place and given:
+        raise ParameterError("--in-place keeps the lessons' own parameters; give -p or --in-place, not both")
+    for path in paths:  # all of them before the first one runs
+        runner.check_parameters(path, given)
+
+    results = []
+    try:
+        for number, path in enumerate(paths, start=1):
+            label = f"[{number}/{len(paths)}] {path.stem}"
+            bar = label if sys.stdout.isatty() else None
+            if bar is None:
+                print(f"{label} …", flush=True)
+            output = options.output / path.name
+            result = runner.run_lesson(path, output, given, progress=bar, timeout=options.timeout)
+            if options.in_place and result.status == "ok":
+                notebook = runner.clean(nbformat.read(output, as_version=4))
+                with atomic_path(path) as temporary:
+                    nbformat.write(notebook, temporary)
+            results.append(result)
+            print(f"{label}: {result.status}, {result.seconds:.0f} s", flush=True)
+    except KeyboardInterrupt:
+        print("\nInterrupted. Finished until here:")
+    if results:
+        print("\n" + runner.summarize(results))
+    return 0 if len(results) == len(paths) and all(r.status == "ok" for r in results) else 1
+
+
+def given_parameters(options):
+    """Return {name: text} of the -p options."""
+    given = {}
+    for pair in options.parameter:
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise ParameterError(f"-p {pair} has no value; write it as -p NAME=VALUE")
+        if name in given:
+            raise ParameterError(f"-p {name} is given twice")
+        given[name] = value
+    return given
+
+
+def sweep_command(options):
+    from cnnlib.course import runner, sweep, sweep_report
+
+    lesson = runner.find_lesson(options.lesson)
+    given = {name: sweep.parse_values(text) for name, text in given_parameters(options).items()}
+    if not given:
+        raise ParameterError("a sweep needs values, such as -p seed=0..9")
+    output = options.output or ROOT / "outputs" / f"sweep-{lesson.stem}"
+    with executor_of(options) as executor:
+        results = sweep.sweep(
+            lesson, given, output, executor=executor, resume=options.resume, timeout=options.timeout
+        )
+    print(f"\n{sweep_report.summarize(results)}\n\nresults.csv, results.png and runs/ are in {output}")
+    return 0 if all(result["status"] == "ok" for result in results) else 1
+
+
+def parameters_command(options):
+    from cnnlib.course import runner
+
+    for parameter in runner.read_parameters(runner.find_lesson(options.lesson)).values():
+        kind = type(parameter.default).__name__
+        print(f"{parameter.name:<12} {kind:<6} {parameter.default!r:<10} {parameter.comment}")
+    return 0
+
+
+def lessons_command(options):
+    from cnnlib.course import runner
+
+    print("\n".join(path.stem for path in runner.lessons()))
+    return 0
+
+
+def report_command(options):
+    for name, value in report().items():
+        print(f"{name:<14} {value}")
+    return 0
+
+
+def main(arguments=None):
+    """Run the command line; return its exit status.
+
+    0: all well, 1: a lesson failed, 2: a wrong call, 130: interrupted.
+    """
+    options = parse_arguments(arguments)
+    try:
+        return options.call(options)
+    except (CnnlibError, OSError) as error:
+        print(f"cnnlib: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted. What was finished stays; go on with --resume.", file=sys.stderr)
+        return 130

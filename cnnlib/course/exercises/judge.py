@@ -1,0 +1,145 @@
+"""Judging an answer: its results against the expected ones, with the reason where they differ.
+
+An exam is an exercise turned into plain data for one seed: arguments, expected results, tolerances, and what
+plausible mistakes return. `examine` asks an answer and says what became of it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+POSSIBLE = ("pass", "fail", "error", "timeout", "killed", "not attempted", "missing")
+"""The statuses of an answer."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of an answer: `status` is one of POSSIBLE; `message` says why, in words for the learner."""
+
+    status: str
+    message: str = ""
+
+    @property
+    def passed(self):
+        return self.status == "pass"
+
+
+class AnswerEnded(Exception):  # noqa: N818 - an answer's end, foreseen and judged
+    """Raised by the function that asks an answer: it gave no result, and this is its verdict."""
+
+    def __init__(self, status, message):
+        super().__init__(message)
+        self.verdict = Verdict(status, message)
+
+
+def examine(exam, ask):
+    """Ask an answer every case of an exam, and judge what it returns.
+
+    Args:
+        exam: dict as `cnnlib.course.exercises.make_exam` builds it.
+        ask: function from a list of arguments (plain data) to the answer's result (plain data); it raises
+            AnswerEnded where there is none.
+
+    Returns:
+        Verdict, at the first case that is not as expected, or a pass.
+    """
+    results = []
+    for arguments, expected in zip(exam["cases"], exam["expected"], strict=True):
+        try:
+            results.append(ask(arguments))
+        except AnswerEnded as ended:
+            if ended.verdict.status in ("not attempted", "killed", "timeout"):
+                return ended.verdict
+            return Verdict(ended.verdict.status, f"{ended.verdict.message}\n{_call(exam, arguments)}")
+        problem = difference(expected, results[-1], exam["rtol"], exam["atol"])
+        if problem:
+            return Verdict("fail", f"{problem}\n{_call(exam, arguments)}{_mistake(exam, results)}")
+    return Verdict("pass")
+
+
+def difference(expected, result, rtol, atol):
+    """Return in words how a result differs from the expected one, or "" where it does not.
+
+    Kinds, shapes and dtypes must be the same; floats are close when
+    |result − expected| ≤ atol + rtol |expected|, and a NaN equals a NaN only. An int may stand for a float.
+    """
+    if isinstance(expected, float) and type(result) is int:
+        result = float(result) if abs(result) < 2**53 else result
+    if type(expected) is not type(result):
+        advice = (
+            "; .item() makes a number of it" if isinstance(result, np.ndarray) and result.size == 1 else ""
+        )
+        return f"it returned {describe(result)}, expected {_kind(expected)}{advice}"
+    if isinstance(expected, np.ndarray):
+        if expected.shape != result.shape:
+            return f"it returned shape {result.shape}, expected shape {expected.shape}"
+        if expected.dtype != result.dtype:
+            return f"it returned dtype {result.dtype.name}, expected dtype {expected.dtype.name}"
+        return _array_difference(expected, result, rtol, atol)
+    if isinstance(expected, float):
+        same = np.isclose(result, expected, rtol=rtol, atol=atol, equal_nan=True)
+        return "" if same else f"it returned {result:.6g}, expected {expected:.6g}"
+    if isinstance(expected, list):
+        if len(expected) != len(result):
+            return f"it returned {len(result)} values, expected {len(expected)}"
+        pairs = enumerate(zip(expected, result, strict=True))
+        problems = (f"value {i}: {p}" for i, (a, b) in pairs if (p := difference(a, b, rtol, atol)))
+        return next(problems, "")
+    if isinstance(expected, dict):
+        if expected.keys() != result.keys():
+            return f"it returned the keys {_short(sorted(result))}, expected {_short(sorted(expected))}"
+        problems = (f"{k!r}: {p}" for k in expected if (p := difference(expected[k], result[k], rtol, atol)))
+        return next(problems, "")
+    return "" if expected == result else f"it returned {_short(result)}, expected {_short(expected)}"
+
+
+def describe(value):
+    """Return a value in a few words: small ones in full, arrays by dtype and shape."""
+    if isinstance(value, np.ndarray):
+        return f"a tensor {value.dtype.name} {value.shape}"
+    if isinstance(value, list) and any(isinstance(item, (np.ndarray, list, dict)) for item in value):
+        return f"[{', '.join(describe(item) for item in value[:4])}{', …' if len(value) > 4 else ''}]"
+    return _short(value)
+
+
+def _array_difference(expected, result, rtol, atol):
+    if expected.dtype.kind == "f":
+        wide_e, wide_r = expected.astype(np.float64), result.astype(np.float64)
+        wrong = ~np.isclose(wide_r, wide_e, rtol=rtol, atol=atol, equal_nan=True)
+    else:
+        wrong = expected != result
+    if not wrong.any():
+        return ""
+    where = tuple(int(i) for i in np.argwhere(wrong)[0])
+    at = f"[{', '.join(map(str, where))}]" if where else "its one value"
+    return (
+        f"{wrong.sum():,} of {wrong.size:,} values differ: at {at} it returned "
+        f"{result[where].item():.6g}, expected {expected[where].item():.6g}"
+    )
+
+
+def _call(exam, arguments):
+    given = ", ".join(f"{n} = {describe(v)}" for n, v in zip(exam["parameters"], arguments, strict=True))
+    return f"in the case {given}"
+
+
+def _mistake(exam, results):
+    """Name the mistake whose results an answer shares: on the case that failed and on all before it."""
+    for text, theirs in exam["mistakes"].items():
+        pairs = zip(theirs, results, strict=False)
+        if all(not difference(a, b, exam["rtol"], exam["atol"]) for a, b in pairs):
+            return f"\nIt behaves like an answer that {text}."
+    return ""
+
+
+def _kind(value):
+    if isinstance(value, np.ndarray):
+        return describe(value)
+    return {"list": "a list", "dict": "a dict", "NoneType": "None", "int": "an int"}.get(
+        type(value).__name__, f"a {type(value).__name__}"
+    )
+
+
+def _short(value, limit=80):
+    text = repr(value)
+    return text if len(text) <= limit else text[:limit] + "…"

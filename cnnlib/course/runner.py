@@ -1,0 +1,301 @@
+"""Runs lessons through papermill: typed parameters, a progress display, and a verdict on each.
+
+papermill alone passes any name and any type on ("true" stays a string, an unknown name only warns) and
+calls a notebook that ends itself with `sys.exit(0)` a success. Here a wrong parameter is an error before
+anything runs, and a lesson is "ok" only when every code cell ran and every claim held.
+"""
+
+import ast
+import asyncio
+import contextlib
+import difflib
+import sys
+import threading
+import time
+import tokenize
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+
+import nbformat
+import papermill
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+
+from cnnlib.ground.env import NOTEBOOKS
+from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.files import atomic_path
+from cnnlib.measure.claims import MIME
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+"""The type of an output that shows a widget while its kernel lives; without it, "model not found"."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One line of a lesson's `parameters` cell: its name, default value and comment."""
+
+    name: str
+    default: object
+    comment: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one lesson.
+
+    Attributes:
+        lesson: its name, such as "03_mnist_cnn".
+        status: "ok", "claim failed", "error" (a cell raised), "incomplete" (a cell never ran),
+            "timeout" or "dead kernel".
+        seconds: wall-clock time of the run.
+        held, claims: how many claims held, of how many that were reached.
+        problem: one line that says what went wrong and in which cell; empty when all went well.
+        output: the executed notebook.
+    """
+
+    lesson: str
+    status: str
+    seconds: float
+    held: int
+    claims: int
+    problem: str
+    output: Path
+
+
+def lessons():
+    """Return the paths of the lessons, in order."""
+    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+
+
+def find_lesson(name):
+    """Return the path of a lesson.
+
+    Args:
+        name: "03_mnist_cnn", its number "03" or "3", or the path of any notebook.
+
+    Raises:
+        ParameterError: there is no such lesson.
+    """
+    if Path(name).suffix == ".ipynb" and Path(name).is_file():
+        return Path(name)
+    stem = Path(name).stem
+    number = f"{stem:0>2}_" if stem.isdigit() else None
+    for path in lessons():
+        if path.stem == stem or (number and path.stem.startswith(number)):
+            return path
+    raise ParameterError(f"there is no lesson {name!r}; choose one of {[p.stem for p in lessons()]}")
+
+
+def _read(path):
+    try:
+        return nbformat.read(path, as_version=4)
+    except (OSError, ValueError, nbformat.ValidationError) as error:
+        raise ParameterError(f"{path} cannot be read as a notebook: {error}") from None
+
+
+def read_title(path):
+    """Return a lesson's title: the text of its first heading, such as "03 · A CNN for handwritten digits"."""
+    return _read(path).cells[0].source.splitlines()[0].lstrip("# ")
+
+
+def read_parameters(path):
+    """Read the parameters of a lesson from its cell tagged `parameters`, without running it.
+
+    Args:
+        path: the notebook.
+
+    Returns:
+        dict from name to Parameter, in the cell's order.
+
+    Raises:
+        ParameterError: the file is no notebook, it has not exactly one such cell, or the cell holds
+            anything but `name = literal` lines.
+    """
+    cells = [cell for cell in _read(path).cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(cells) != 1:
+        raise ParameterError(f"{path} has {len(cells)} cells tagged 'parameters'; it must have exactly one")
+    source = cells[0].source
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    found = {}
+    for statement in ast.parse(source).body:
+        try:
+            (target,) = statement.targets
+            value = ast.literal_eval(statement.value)
+            found[target.id] = Parameter(target.id, value, comments.get(statement.lineno, ""))
+        except (AttributeError, ValueError):
+            line = source.splitlines()[statement.lineno - 1]
+            raise ParameterError(
+                f"{path}: the parameters cell holds only `name = literal`, not {line!r}"
+            ) from None
+    return found
+
+
+def check_parameters(path, given):
+    """Check values for a lesson's parameters against the names and the types of its defaults.
+
+    A string is read as the parameter's type, so that a command line can give it: "1e-4" is the number
+    0.0001 where the default is a float, "true" is True where it is a bool, "[1, 2]" a list where it
+    is a list. An int is accepted where a float is expected; nothing else is converted.
+
+    Args:
+        path: the notebook.
+        given: dict from name to value.
+
+    Returns:
+        dict from name to value, of the defaults' types.
+
+    Raises:
+        ParameterError: an unknown name or a wrong type; the message lists what there is.
+    """
+    known = read_parameters(path)
+    checked = {}
+    for name, value in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise ParameterError(f"{Path(path).stem} has no parameter {name!r}; {hint}it has {list(known)}")
+        kind = type(known[name].default)
+        try:
+            checked[name] = _convert(value, kind)
+        except (ValueError, SyntaxError):
+            raise ParameterError(
+                f"{Path(path).stem}: parameter {name} is {value!r}, a {type(value).__name__}; it must be of "
+                f"type {kind.__name__}, such as its default {known[name].default!r}"
+            ) from None
+    return checked
+
+
+def _convert(value, kind):
+    if isinstance(value, str) and kind is not str:
+        words = {"true": True, "false": False, "none": None}
+        number = value.strip().lower()
+        value = words[number] if number in words else ast.literal_eval(value.strip())
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        raise ValueError
+    return value
+
+
+def run_lesson(path, output, parameters=None, *, progress=None, timeout=None):
+    """Execute a lesson and save the executed notebook.
+
+    Args:
+        path: the lesson's notebook; see `find_lesson`.
+        output: where the executed notebook goes. It appears there whole, and also when the lesson
+            fails, so that one can look.
+        parameters: dict from name to value; checked before anything runs.
+        progress: text before a progress bar over the cells, or None for no bar.
+        timeout: seconds a cell may take; None for no limit.
+
+    Returns:
+        Result
+
+    Raises:
+        ParameterError: a parameter with an unknown name or a wrong type.
+        OSError: `output` cannot be written.
+    """
+    path, output = Path(path), Path(output)
+    checked = check_parameters(path, parameters or {})
+    started = time.perf_counter()
+    ended = None
+    with atomic_path(output) as temporary:
+        try:
+            papermill.execute_notebook(
+                path,
+                temporary,
+                checked,
+                progress_bar={"desc": progress, "leave": False, "file": sys.stdout} if progress else False,
+                execution_timeout=timeout,
+                coalesce_streams=True,  # keep a progress bar's last state, not each of them
+                extra_arguments=["--IPKernelApp.log_level=50"],  # no word of the kernel between our lines
+            )
+        except PapermillExecutionError:
+            pass  # the saved notebook holds the error, where `_judge` finds it
+        except CellTimeoutError:
+            ended = "timeout"
+        except DeadKernelError:
+            ended = "dead kernel"
+        finally:
+            _close_loop()
+        seconds = time.perf_counter() - started
+        notebook = nbformat.read(temporary, as_version=4)
+    status, problem = _judge(notebook, ended)
+    held = [claim["holds"] for claim in claims(notebook)]
+    return Result(path.stem, status, seconds, sum(held), len(held), problem, output)
+
+
+def _close_loop():
+    """Close the event loop that nbclient made for a thread and left open; the main thread keeps its own."""
+    if threading.current_thread() is not threading.main_thread():
+        with contextlib.suppress(RuntimeError):  # there is none, or it is running and somebody else's
+            asyncio.get_event_loop().close()
+
+
+def claims(notebook):
+    """Return the claims that an executed notebook made: dicts with text, holds and evidence."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
+
+
+def _judge(notebook, ended):
+    """Return (status, problem) of an executed notebook: the first thing that went wrong, or ("ok", "")."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
+    for cell in cells:
+        error = next((output for output in cell.outputs if output.output_type == "error"), None)
+        if error is None and cell.execution_count is not None:
+            continue
+        if ended:
+            what = "took too long" if ended == "timeout" else "or the one before it ended the kernel"
+            return ended, f"cell {cell.id!r} {what}"
+        if error is None or error.ename == "SystemExit":  # `sys.exit(0)` is a success to papermill
+            return "incomplete", f"cell {cell.id!r} ended the run before its last cell"
+        status = "claim failed" if error.ename == "ClaimFailed" else "error"
+        return status, f"cell {cell.id!r} raised {error.ename}: {error.evalue}"
+    return (ended, "the kernel ended after the last cell") if ended else ("ok", "")
+
+
+def _dies_with_kernel(output):
+    return WIDGET_VIEW in output.get("data", {}) or output.get("metadata", {}).get("cnnlib") == "live"
+
+
+def clean(notebook):
+    """Return an executed notebook without what differs from run to run, or dies with its kernel.
+
+    That is times, paths and injected cells, and the live views of widgets: without them a reader sees the
+    static figure that each widget leaves beside its view. The lessons are committed in this form.
+    """
+    for key in ("papermill", "widgets"):
+        notebook.metadata.pop(key, None)
+    for cell in notebook.cells:
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not _dies_with_kernel(output)]
+        for key in ("papermill", "execution"):
+            cell.metadata.pop(key, None)
+        if not cell.metadata.get("tags", ["kept"]):
+            del cell.metadata["tags"]  # papermill adds an empty list
+    return notebook
+
+
+def summarize(results):
+    """Return a text table of results: lesson, status, seconds, claims held; below it, the problems."""
+    rows = [("lesson", "status", "seconds", "claims held")]
+    rows += [(r.lesson, r.status, f"{r.seconds:.0f}", f"{r.held} of {r.claims}") for r in results]
+    rows.append(
+        (
+            "total",
+            f"{sum(r.status == 'ok' for r in results)} of {len(results)} ok",
+            f"{sum(r.seconds for r in results):.0f}",
+            f"{sum(r.held for r in results)} of {sum(r.claims for r in results)}",
+        )
+    )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
+    rule = "-" * len(lines[0])
+    problems = [f"{r.lesson}: {r.problem}\n  see {r.output}" for r in results if r.problem]
+    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], *problems])

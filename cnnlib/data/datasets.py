@@ -1,0 +1,272 @@
+"""The data sets and photographs, as uint8 tensors in memory that are batched by indexing."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from cnnlib.data import formats
+from cnnlib.ground.env import DATA
+from cnnlib.ground.errors import DataError, ParameterError
+from cnnlib.ground.files import check_sha256
+
+CLASS_NAMES = {
+    "mnist": tuple("0123456789"),
+    "fashion_mnist": (
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
+}
+CSV_ROWS = 42_000
+_FOLDERS = {"mnist": "MNIST", "fashion_mnist": "FashionMNIST"}
+_PREFIXES = {"train": "train", "test": "t10k"}
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images, whole in memory.
+
+    It is indexed as its tensors are: `data[:100]`, `data[permutation]` and `data[labels == 3]` are
+    data sets too. `images, labels = data` takes it apart.
+
+    Attributes:
+        images: (N, C, H, W) uint8, 0 to 255.
+        labels: (N,) int64.
+
+    Raises:
+        DataError: another dtype or shape, or as many images as labels do not come together.
+    """
+
+    images: torch.Tensor
+    labels: torch.Tensor
+
+    def __post_init__(self):
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise DataError(
+                f"images are {self.images.dtype} of shape {tuple(self.images.shape)}; "
+                "they must be uint8 of shape (N, C, H, W)"
+            )
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise DataError(
+                f"labels are {self.labels.dtype} of shape {tuple(self.labels.shape)}; they must be "
+                f"int64 of shape ({len(self.images)},), one for each image"
+            )
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        if isinstance(index, int):
+            raise ParameterError(
+                f"data[{index}] is ambiguous; write data.images[{index}], data[{index}:{index + 1}]"
+            )
+        return Dataset(self.images[index], self.labels[index])
+
+    def __iter__(self):
+        return iter((self.images, self.labels))
+
+    def __repr__(self):
+        return f"Dataset({len(self):,} images {tuple(self.images.shape[1:])}, labels {self._range()})"
+
+    def _range(self):
+        return f"{self.labels.min()}–{self.labels.max()}" if len(self) else "none"
+
+    def to(self, device):
+        """Return the same data on a device, so that batches are cut where they are used."""
+        return Dataset(self.images.to(device), self.labels.to(device))
+
+
+def load(name, split="train"):
+    """Load one of the two data sets from `data/`, verified against its checksums.
+
+    Args:
+        name: "mnist" or "fashion_mnist".
+        split: "train" (60,000 images) or "test" (10,000), as published. A validation set is cut from
+            "train" with `split`.
+
+    Returns:
+        Dataset: images (N, 1, 28, 28), labels 0 to 9.
+
+    Raises:
+        ParameterError: an unknown name or split.
+        DataError: a file is missing, truncated, changed, or another's.
+
+    Source: LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", sec. III-A;
+        Xiao et al. 2017, "Fashion-MNIST".
+    """
+    if name not in _FOLDERS:
+        raise ParameterError(f"there is no data set {name!r}; choose one of {list(_FOLDERS)}")
+    if split not in _PREFIXES:
+        raise ParameterError(f"there is no split {split!r}; choose one of {list(_PREFIXES)}")
+    stem = DATA / _FOLDERS[name] / "raw" / _PREFIXES[split]
+    images = formats.read_idx(f"{stem}-images-idx3-ubyte", ndim=3)
+    labels = formats.read_idx(f"{stem}-labels-idx1-ubyte", ndim=1)
+    for kind in ("images-idx3", "labels-idx1"):
+        check_sha256(f"{stem}-{kind}-ubyte", DATA)
+    return Dataset(images.unsqueeze(1), labels.long())  # (N, 28, 28) → (N, 1, 28, 28)
+
+
+def read_csv(path=None):
+    """Read a Kaggle "Digit Recognizer" table: a header, then a label and 784 pixels a row.
+
+    Args:
+        path: the CSV file. Default: `data/mnist.csv`, which is written from MNIST's first 42,000
+            training images when it is not there yet.
+
+    Returns:
+        Dataset: images (N, 1, 28, 28), labels 0 to 9.
+
+    Raises:
+        DataError: the file is missing, empty, truncated, has other columns, a value that is not a
+            whole number, a pixel outside 0 to 255 or a label outside 0 to 9. The message names the
+            file, the data row (counted from 1), the column, the value, the rule and the way out.
+    """
+    if path is None:
+        path = DATA / "mnist.csv"
+        if not path.exists():
+            write_csv(load("mnist")[:CSV_ROWS], path)
+        table = formats.read_table(path, "Delete it: it is written anew on the next read.", rows=CSV_ROWS)
+    else:
+        way_out = 'Use the "Digit Recognizer" train.csv, or a file that cnnlib.data.write_csv wrote.'
+        table = formats.read_table(path, way_out)
+    return Dataset(table[:, 1:].reshape(-1, 1, 28, 28), table[:, 0].long())
+
+
+def write_csv(data, path):
+    """Write 28 × 28 images as a Kaggle "Digit Recognizer" table; the file appears whole or not at all.
+
+    Args:
+        data: Dataset with images (N, 1, 28, 28).
+        path: the file to write.
+
+    Raises:
+        DataError: images of another shape.
+        OSError: the file cannot be written.
+    """
+    if data.images.shape[1:] != (1, 28, 28):
+        raise DataError(f"images have shape {tuple(data.images.shape)}; the table holds (N, 1, 28, 28)")
+    labels = data.labels.to(torch.uint8).unsqueeze(1)
+    formats.write_table(torch.cat([labels, data.images.flatten(1)], dim=1), path)  # (N, 785)
+
+
+def split(data, val_size, seed=0):
+    """Cut a validation set off a training set, at random.
+
+    Args:
+        data: Dataset.
+        val_size: how many images the validation set gets, 1 to len(data) − 1.
+        seed: int; the same seed gives the same split.
+
+    Returns:
+        (train, val): two Datasets without a common image.
+
+    Raises:
+        ParameterError: `val_size` outside its range.
+    """
+    if not 0 < val_size < len(data):
+        raise ParameterError(f"val_size is {val_size!r}; it must be from 1 to {len(data) - 1}")
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    return data[order[val_size:]], data[order[:val_size]]
+
+
+def batches(data, batch_size, generator=None):
+    """Yield a data set in batches, all images once.
+
+    The data are one tensor, so a batch is one indexing operation. Worker processes, which a
+    DataLoader uses to hide slow reading, would only add the cost of moving the batches.
+
+    Args:
+        data: Dataset.
+        batch_size: images a batch, at least 1; the last batch may be smaller.
+        generator: torch.Generator that shuffles; default: in order.
+
+    Yields:
+        (images, labels): (B, C, H, W) uint8 and (B,) int64.
+
+    Raises:
+        ParameterError: `batch_size` below 1.
+
+    First built in: notebooks/03_mnist_cnn.ipynb
+    """
+    if batch_size < 1:
+        raise ParameterError(f"batch_size is {batch_size!r}; it must be 1 or more")
+    n = len(data)
+    order = torch.randperm(n, generator=generator) if generator else torch.arange(n)
+    for indices in order.to(data.labels.device).split(batch_size):
+        yield data.images[indices], data.labels[indices]
+
+
+def to_float(images):
+    """Turn uint8 images 0–255 into float32 images 0–1; float images pass unchanged.
+
+    Args:
+        images: (N, C, H, W) uint8 or float.
+
+    Returns:
+        float tensor of the same shape.
+    """
+    return images.float().div_(255) if images.dtype == torch.uint8 else images
+
+
+def channel_stats(images):
+    """Return the mean and the standard deviation of each channel over N × H × W, on the scale 0–1.
+
+    Args:
+        images: (N, C, H, W) uint8.
+
+    Returns:
+        (mean, std): two tuples of C floats. They are exact: counted, not sampled.
+
+    Raises:
+        DataError: images of another dtype or shape, or none.
+
+    First built in: notebooks/03_mnist_cnn.ipynb
+    """
+    if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
+        raise DataError(
+            f"images are {images.dtype} of shape {tuple(images.shape)}; they must be uint8 of shape "
+            "(N, C, H, W) with N > 0"
+        )
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    means, stds = [], []
+    for channel in images.unbind(dim=1):
+        # A uint8 channel holds 256 levels: its histogram gives both moments without rounding.
+        share = torch.bincount(channel.flatten(), minlength=256).double().cpu() / channel.numel()
+        mean = (share * levels).sum()
+        means.append(mean.item())
+        stds.append((share * (levels - mean) ** 2).sum().sqrt().item())
+    return tuple(means), tuple(stds)
+
+
+def photo_names():
+    """Return the names of the photographs in `data/photos`, sorted."""
+    return sorted(path.stem for path in (DATA / "photos").iterdir())
+
+
+def photo(name):
+    """Load a photograph.
+
+    Args:
+        name: one of `photo_names()`, or a path to an image file of your own.
+
+    Returns:
+        (1, 3, H, W) uint8; a grey photograph has three equal channels.
+
+    Raises:
+        DataError: there is no such photograph, or the file cannot be read as an image.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    path = next((p for p in (DATA / "photos").glob("*") if p.stem == str(name)), name)
+    try:
+        with Image.open(path) as image:
+            pixels = np.array(image.convert("RGB"))  # (H, W, 3)
+    except FileNotFoundError:
+        raise DataError(
+            f"there is no photograph {str(name)!r}; choose one of {photo_names()} or a file"
+        ) from None
+    except (UnidentifiedImageError, OSError) as error:
+        raise DataError(
+            f"{path} cannot be read as an image ({error}); open and save it as PNG or JPEG"
+        ) from None
+    return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)

@@ -1,0 +1,133 @@
+"""Where things lie, what machine this is, and how to make a run repeatable."""
+
+import importlib.util
+import os
+import platform
+import random
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+
+from cnnlib.ground.errors import ParameterError
+
+ROOT = Path(os.environ.get("CNNLIB_ROOT") or Path(__file__).parents[2]).resolve()
+"""The repository. The environment variable CNNLIB_ROOT overrides it."""
+DATA = ROOT / "data"
+IMG = ROOT / "img"
+NOTEBOOKS = ROOT / "notebooks"
+
+_torchvision_schemas = []  # keeps the declarations alive: a Library undoes them when it is collected
+
+
+def repair_torchvision():
+    """Let a CPU-only torch import a torchvision whose compiled operators need CUDA.
+
+    Such a torchvision fails on import with "operator torchvision::nms does not exist", because its
+    compiled library cannot be loaded (github.com/pytorch/vision/issues/9077). Declaring the schemas
+    of the two operators that the import asks for is enough: models, transforms, datasets and feature
+    extraction are pure Python. Nothing is declared where the library loads, or was declared before.
+
+    Returns:
+        bool: whether this call made the repair.
+    """
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or _torchvision_schemas:
+        return False
+    folder = Path(spec.origin).parent
+    libraries = [p for pattern in ("_C*.so", "_C*.pyd") for p in folder.glob(pattern)]
+    try:
+        for path in libraries:
+            torch.ops.load_library(path)  # what `import torchvision` itself does first
+        if libraries:
+            return False
+    except OSError:
+        pass
+    library = torch.library.Library("torchvision", "DEF")
+    library.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _torchvision_schemas.append(library)
+    return True
+
+
+def set_seed(seed):
+    """Seed the generators of Python, NumPy and torch (every device).
+
+    Args:
+        seed: int, 0 to 2**32 − 1.
+
+    Raises:
+        ParameterError: `seed` is not such an int.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        raise ParameterError(f"seed is {seed!r}; it must be an int from 0 to {2**32 - 1}")
+    random.seed(int(seed))
+    np.random.seed(int(seed))
+    torch.manual_seed(int(seed))
+
+
+def best_device(name="auto"):
+    """Return the device to compute on.
+
+    Args:
+        name: "auto" (CUDA where there is one, else the CPU), or a name torch knows: "cpu", "cuda:1".
+
+    Returns:
+        torch.device
+
+    Raises:
+        ParameterError: torch does not know the name, or this machine lacks the device.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError):
+        found = ["cpu"] + [f"cuda:{i}" for i in range(torch.cuda.device_count())]
+        raise ParameterError(
+            f'device is {name!r}, which this machine does not have; use "auto" or one of {found}'
+        ) from None
+    return device
+
+
+def settings(profile, **profiles):
+    """Return the settings of one of a lesson's profiles.
+
+    Args:
+        profile: the profile's name, as the lesson's parameters cell gives it.
+        **profiles: a dict of settings per profile, for instance fast={"runs": 3}, full={"runs": 10}.
+
+    Returns:
+        SimpleNamespace: the chosen dict's items as attributes.
+
+    Raises:
+        ParameterError: no profile has that name.
+    """
+    if profile not in profiles:
+        raise ParameterError(f"profile is {profile!r}; it must be one of {list(profiles)}")
+    return SimpleNamespace(**profiles[profile])
+
+
+def report():
+    """Return the facts that a result depends on, as a dict of strings: versions, device, threads."""
+
+    def installed(package):
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    device = best_device()
+    if device.type == "cuda":
+        device = f"{device} ({torch.cuda.get_device_name(device)})"
+    packages = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "jupyterlab", "papermill")
+    return {
+        "Python": platform.python_version(),
+        **{package: installed(package) for package in packages},
+        "system": f"{platform.system()} {platform.machine()}",
+        "device": str(device),
+        "CPU threads": str(torch.get_num_threads()),
+    }

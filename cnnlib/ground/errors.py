@@ -1,0 +1,39 @@
+"""The errors that a foreseeable mistake raises.
+
+Each message names the value, the rule it broke and the way out. In a notebook such an error is shown as
+that message alone: the traceback of a library's insides helps nobody to repair a mistyped parameter.
+"""
+
+
+class CnnlibError(ValueError):
+    """A foreseeable mistake; the message is all that a person needs to mend it."""
+
+    def _render_traceback_(self):
+        # IPython shows these lines in place of the traceback; notes say in which of several runs it happened.
+        return [f"{type(self).__name__}: {self}", *getattr(self, "__notes__", ())]
+
+
+class DataError(CnnlibError):
+    """A data file that is missing, damaged, or not what it should be."""
+
+
+class CheckpointError(CnnlibError):
+    """A checkpoint that cannot be read, or that belongs to another run."""
+
+
+class ParameterError(CnnlibError):
+    """A lesson's parameter with an unknown name, a wrong type or a value outside its range."""
+
+
+class ClaimFailed(CnnlibError):  # noqa: N818 - read aloud where it appears: "ClaimFailed: …"
+    """A measurement that disagrees with the sentence it was made for."""
+
+
+def check_whole(name, value, least=1):
+    """Check that an argument is a whole number from `least` on; a bool is none.
+
+    Raises:
+        ParameterError: it is not; the message names the argument, its value and the rule.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ParameterError(f"{name} is {value!r}; it must be a whole number, {least} or more")

@@ -1,0 +1,70 @@
+"""Files that are whole or absent: atomic writes, and checksums for what is read."""
+
+import hashlib
+import os
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from cnnlib.ground.errors import DataError
+
+
+@contextmanager
+def atomic_path(path):
+    """Yield a temporary path beside `path`; when the block ends well, rename it to `path`.
+
+    A reader sees the old file or the new one, never half of one: a rename within a folder is atomic.
+    When the block raises, the temporary file is removed and `path` stays as it was.
+
+    Args:
+        path: where the finished file belongs; its folder is created when missing.
+
+    Raises:
+        OSError: the folder cannot be created or written.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix is kept because writers such as pandas and torch look at it.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:  # on disk before it takes the name, in case power fails
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_sha256(path, root):
+    """Check a file against its line in `root/SHA256SUMS`, the list that `sha256sum -c` reads.
+
+    Args:
+        path: the file; it must lie under `root`.
+        root: folder that holds SHA256SUMS.
+
+    Raises:
+        DataError: the list or the file's line in it is missing, or the checksum differs.
+    """
+    path, root = Path(path), Path(root)
+    sums = root / "SHA256SUMS"
+    if not sums.is_file():
+        raise DataError(f"{sums} is missing: it lists the data's checksums. {RESTORE}")
+    lines = (line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip())
+    expected = {name.strip(): digest for digest, name in lines}.get(path.relative_to(root).as_posix())
+    if expected is None:
+        raise DataError(f"{path} is not listed in {sums}, so it cannot be verified. {RESTORE}")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != expected:
+        raise DataError(
+            f"{path} has SHA-256 {found[:12]}…, but {sums.name} lists {expected[:12]}…: "
+            f"the file was changed or damaged. {RESTORE}"
+        )
+
+
+RESTORE = "Restore the committed file: git checkout -- data"

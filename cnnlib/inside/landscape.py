@@ -1,0 +1,275 @@
+"""What a training step meets: the loss along the gradient, and how far layers shift under each other.
+
+All measurements work on a copy: the model's weights, its running statistics and the random generators
+are afterwards as they were before. They run the model in the mode that it is in, which for a network
+with batch normalisation should be the training mode: that is the loss that the optimizer descends.
+Random layers draw the same noise in each of the evaluations that are compared.
+"""
+
+import copy
+import math
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+
+from cnnlib.ground.errors import ParameterError
+
+
+class NoisyBatchNorm2d(nn.BatchNorm2d):
+    """Batch normalisation whose output gets a random mean and scale per channel, new at each step.
+
+    In training mode channel c becomes scale_c · output + mean_c, with scale_c uniform between 1 and
+    1 + `scale` and mean_c uniform between −`mean` and `mean`. In evaluation mode there is no noise.
+
+    Args:
+        num_features: channels.
+        mean: float >= 0, largest mean that is added, in units of the output.
+        scale: float >= 0, largest relative increase of the output.
+
+    Shape: (N, num_features, H, W) float → the same.
+
+    Raises:
+        ParameterError: a negative or infinite `mean` or `scale`.
+
+    Source: Santurkar et al. 2018, "How Does Batch Normalization Help Optimization?", arXiv 1805.11604,
+        sec. 2.2. The paper's noise also differs from value to value within a channel.
+    First built in: notebooks/09_why_batch_norm_works.ipynb
+    """
+
+    def __init__(self, num_features, mean=0.5, scale=0.25):
+        for name, value in (("mean", mean), ("scale", scale)):
+            if not (math.isfinite(value) and value >= 0):
+                raise ParameterError(f"{name} is {value!r}; it must be a finite number >= 0 (0: no noise)")
+        super().__init__(num_features)
+        self.noise_mean, self.noise_scale = mean, scale
+
+    def forward(self, x):
+        out = super().forward(x)
+        if not self.training:
+            return out
+        mean, scale = torch.rand(2, 1, self.num_features, 1, 1, device=x.device)
+        return out * (1 + self.noise_scale * scale) + self.noise_mean * (2 * mean - 1)
+
+
+def loss_and_gradient(model, images, labels):
+    """Return the cross-entropy and its gradient by all parameters, with the noise of random layers fixed.
+
+    Two calls see the same noise, because the random generators are put back. The model's running
+    statistics do advance, if it is in training mode; give a copy where that matters.
+
+    Args:
+        model: torch.nn.Module that returns logits.
+        images: (N, C, H, W) float, as the model takes them.
+        labels: (N,) int64.
+
+    Returns:
+        (loss, gradient): a float in nats, and a (P,) float tensor in the order of `model.parameters()`.
+
+    First built in: notebooks/09_why_batch_norm_works.ipynb
+    """
+    with torch.random.fork_rng():
+        loss = F.cross_entropy(model(images), labels)
+    gradients = torch.autograd.grad(loss, list(model.parameters()))
+    return loss.item(), parameters_to_vector(gradients)
+
+
+class Slice(NamedTuple):
+    """The loss along a straight line against the gradient; `along_gradient` measures it.
+
+    loss: float, nats, at the start. gradient_norm: float, at the start. step_sizes: (P,) as given.
+    losses: (P,) nats, after each step. distances: (P,) length of each step. gradient_changes: (P,)
+    Euclidean distance between the gradient after each step and that at the start.
+    """
+
+    loss: float
+    gradient_norm: float
+    step_sizes: torch.Tensor
+    losses: torch.Tensor
+    distances: torch.Tensor
+    gradient_changes: torch.Tensor
+
+    @property
+    def smoothness(self):
+        """Effective smoothness β: the largest change of the gradient per distance. Smaller is smoother."""
+        return (self.gradient_changes / self.distances).max().item()
+
+    @property
+    def predicted(self):
+        """(P,) losses that the gradient at the start predicts: a straight line."""
+        return self.loss - self.step_sizes * self.gradient_norm**2
+
+
+def along_gradient(model, images, labels, step_sizes):
+    """Measure loss and gradient after gradient steps of several sizes, each from where the model is.
+
+    Args:
+        model: torch.nn.Module that returns logits; it is left as it was.
+        images: (N, C, H, W) float, as the model takes them.
+        labels: (N,) int64.
+        step_sizes: positive floats; the step is −size × gradient, so that a size is a learning rate.
+
+    Returns:
+        Slice
+
+    Raises:
+        ParameterError: no step sizes, or one that is not a finite number above 0.
+
+    Source: Santurkar et al. 2018, arXiv 1805.11604, sec. 3.1 and figure 4.
+    First built in: notebooks/09_why_batch_norm_works.ipynb
+    """
+    step_sizes = [float(size) for size in step_sizes]
+    if not step_sizes or not all(math.isfinite(size) and size > 0 for size in step_sizes):
+        raise ParameterError(f"step_sizes are {step_sizes}; they must be one or more finite numbers above 0")
+    probe = copy.deepcopy(model)
+    start = parameters_to_vector(probe.parameters()).detach()
+    loss, gradient = loss_and_gradient(probe, images, labels)
+    losses, changes = [], []
+    for size in step_sizes:
+        vector_to_parameters(start - size * gradient, probe.parameters())
+        there = loss_and_gradient(probe, images, labels)
+        losses.append(there[0])
+        changes.append((there[1] - gradient).norm().item())
+    sizes, norm = torch.tensor(step_sizes), gradient.norm().item()
+    return Slice(loss, norm, sizes, torch.tensor(losses), sizes * norm, torch.tensor(changes))
+
+
+def gradient_step(model, images, labels, lr):
+    """Return a copy of a model after one step of gradient descent; the model itself stays.
+
+    Args:
+        model: torch.nn.Module that returns logits.
+        images: (N, C, H, W) float, as the model takes them.
+        labels: (N,) int64.
+        lr: float, learning rate.
+
+    Returns:
+        torch.nn.Module
+
+    First built in: notebooks/09_why_batch_norm_works.ipynb
+    """
+    moved = copy.deepcopy(model)
+    start = parameters_to_vector(moved.parameters()).detach()
+    _, gradient = loss_and_gradient(moved, images, labels)
+    vector_to_parameters(start - lr * gradient, moved.parameters())
+    return moved
+
+
+class GradientShift(NamedTuple):
+    """How the gradients of layers change by updates of the layers before; see `gradient_shift`.
+
+    distance: (L,) Euclidean distance ‖G' − G‖. relative: (L,) ‖G' − G‖ / ‖G‖. cosine: (L,) of the
+    angle between G and G'. A layer without a gradient has NaN in the last two.
+    """
+
+    distance: torch.Tensor
+    relative: torch.Tensor
+    cosine: torch.Tensor
+
+
+def gradient_shift(model, images, labels, lr):
+    """Measure internal covariate shift as the change that a layer's gradient suffers from the layers before.
+
+    For a layer's weight, G is its gradient where the model is; G' is its gradient on the same images
+    after one gradient step of all parameters before it, while it and all after it stay.
+
+    Args:
+        model: torch.nn.Module that returns logits, with parameters in the order of the data's way; it is
+            left as it was.
+        images: (N, C, H, W) float, as the model takes them.
+        labels: (N,) int64.
+        lr: float > 0, learning rate of the gradient step.
+
+    Returns:
+        GradientShift, with one entry for each convolution and linear layer but the first.
+
+    Raises:
+        ParameterError: `lr` is not a finite number above 0, or the model has fewer than two such layers.
+
+    Source: Santurkar et al. 2018, arXiv 1805.11604, definition 2.1.
+    First built in: notebooks/09_why_batch_norm_works.ipynb
+    """
+    if not (math.isfinite(lr) and lr > 0):
+        raise ParameterError(f"lr is {lr!r}; it must be a finite number above 0")
+    probe = copy.deepcopy(model)
+    parameters = list(probe.parameters())
+    gradients = _split(loss_and_gradient(probe, images, labels)[1], parameters)
+    weights = [i for i, parameter in enumerate(parameters) if parameter.ndim > 1]
+    if len(weights) < 2:
+        raise ParameterError(f"the model has {len(weights)} layers with weights; a shift needs at least 2")
+    rows, moved = [], 0
+    for index in weights[1:]:
+        with torch.no_grad():
+            for i in range(moved, index):
+                parameters[i] -= lr * gradients[i]
+        moved = index
+        before = gradients[index].flatten()
+        after = _split(loss_and_gradient(probe, images, labels)[1], parameters)[index].flatten()
+        distance = (after - before).norm()
+        cosine = (after @ before) / (after.norm() * before.norm())
+        rows.append((distance, distance / before.norm(), cosine))
+    return GradientShift(*torch.tensor(rows).T)
+
+
+def layer_moments(model, images, noise_seed=0):
+    """Return mean and standard deviation of each channel that enters a layer, over images and positions.
+
+    Args:
+        model: torch.nn.Module; it is left as it was.
+        images: (N, C, H, W) float, as the model takes them.
+        noise_seed: int; random layers draw the noise of this seed.
+
+    Returns:
+        list of (2, channels) float tensors, mean and standard deviation, one for each convolution but the
+            first.
+
+    First built in: notebooks/09_why_batch_norm_works.ipynb
+    """
+    probe, moments = copy.deepcopy(model), []
+
+    def keep(_, inputs):
+        moments.append(torch.stack((inputs[0].mean(dim=(0, 2, 3)), inputs[0].std(dim=(0, 2, 3)))))
+
+    for conv in [module for module in probe.modules() if isinstance(module, nn.Conv2d)][1:]:
+        conv.register_forward_pre_hook(keep)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(noise_seed)
+        probe(images)
+    return moments
+
+
+def input_shift(before, after):
+    """Measure internal covariate shift as the change of the means that layers get, in standard deviations.
+
+    Args:
+        before: what `layer_moments` returns before an update.
+        after: what it returns after, for the same images.
+
+    Returns:
+        (L,) float tensor, one a layer: the root mean square, over channels, of the change of the mean,
+        divided by the root mean square of the standard deviation before.
+
+    Raises:
+        ParameterError: the two lists do not belong to the same layers.
+
+    Source: Ioffe & Szegedy 2015, "Batch Normalization", arXiv 1502.03167, sec. 2 (the idea, not a
+        measure).
+    First built in: notebooks/09_why_batch_norm_works.ipynb
+    """
+    shapes = [[tuple(m.shape) for m in moments] for moments in (before, after)]
+    if shapes[0] != shapes[1] or not shapes[0]:
+        raise ParameterError(f"moments have shapes {shapes[0]} before, {shapes[1]} after; they must be alike")
+    return torch.stack(
+        [
+            ((a[0] - b[0]).square().mean() / b[1].square().mean()).sqrt()
+            for b, a in zip(before, after, strict=True)
+        ]
+    )
+
+
+def _split(vector, parameters):
+    """Cut a (P,) vector into tensors of the parameters' shapes."""
+    parts = vector.split([parameter.numel() for parameter in parameters])
+    return [part.view_as(parameter) for part, parameter in zip(parts, parameters, strict=True)]

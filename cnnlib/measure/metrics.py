@@ -1,0 +1,313 @@
+"""Numbers that say how good a model is, and how sure one can be of it."""
+
+import math
+import statistics
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from cnnlib.ground.errors import ParameterError
+
+
+class Estimate(float):
+    """The mean of one measurement that was repeated over seeds, with its standard error.
+
+    It is a float, the mean, and computes as one. f"{estimate:.1%}" is "98.7 ± 0.1 % (n = 5)".
+
+    Attributes:
+        mean: float.
+        se: its standard error, the sample standard deviation / √n; NaN where n is 1.
+        n: how many values it is the mean of.
+    """
+
+    def __new__(cls, mean, se, n):
+        self = super().__new__(cls, mean)
+        self.se, self.n = float(se), int(n)
+        return self
+
+    def __getnewargs__(self):  # pickle and copy build it by these
+        return float(self), self.se, self.n
+
+    @property
+    def mean(self):
+        return float(self)
+
+    def short(self, spec):
+        """Return mean and standard error in one format, without n: "98.7 ± 0.1 %"."""
+        scale, number, end = (100, spec[:-1] + "f", " %") if spec.endswith("%") else (1, spec, "")
+        error = f" ± {scale * self.se:{number.lstrip('+')}}" if self.n > 1 else ""
+        return f"{scale * float(self):{number}}{error}{end}"
+
+    def __format__(self, spec):
+        return f"{self.short(spec)} (n = {self.n})"
+
+    def __repr__(self):
+        return f"{self:.4g}"
+
+
+def mean_se(values):
+    """Return the mean of a measurement over seeds, with its standard error.
+
+    Two means differ by more than noise when the difference is several times √(se₁² + se₂²); of runs that
+    share their seeds take the differences first, run by run, and then their mean.
+
+    Args:
+        values: at least one finite number, one a seed.
+
+    Returns:
+        Estimate
+
+    Raises:
+        ParameterError: no values, or one that is not finite.
+    """
+    values = [float(v) for v in values]
+    if not values or not all(map(math.isfinite, values)):
+        raise ParameterError(f"mean_se needs one or more finite numbers, not {values}")
+    se = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return Estimate(statistics.fmean(values), se, len(values))
+
+
+def wilson_interval(correct, total, z=1.96):
+    """Return the Wilson score interval of a proportion, such as an accuracy on `total` images.
+
+    Args:
+        correct: number of successes, 0 to total.
+        total: number of trials, at least 1.
+        z: standard normal quantile; 1.96 gives 95 % coverage.
+
+    Returns:
+        (low, high): two floats between 0 and 1.
+
+    Raises:
+        ParameterError: counts outside those ranges.
+
+    Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
+    First built in: notebooks/03_mnist_cnn.ipynb
+    """
+    if total < 1 or not 0 <= correct <= total:
+        raise ParameterError(f"{correct} correct of {total}: need total >= 1 and 0 <= correct <= total")
+    p = correct / total
+    center = (p + z**2 / (2 * total)) / (1 + z**2 / total)
+    half = z / (1 + z**2 / total) * math.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
+    return max(0.0, center - half), min(1.0, center + half)
+
+
+def confusion_matrix(labels, predictions, num_classes):
+    """Count how often each class was predicted as each class.
+
+    Args:
+        labels: (N,) int64, the true classes, 0 to num_classes − 1.
+        predictions: (N,) int64, the predicted classes.
+        num_classes: int K, at least 1.
+
+    Returns:
+        (K, K) int64 tensor: row = label, column = prediction, so that a row sums to the class's images
+        and the diagonal holds the correct ones.
+
+    Raises:
+        ParameterError: tensors of other shapes or dtypes, or a class outside the range.
+
+    First built in: notebooks/04_reading_results.ipynb
+    """
+    labels, predictions = torch.as_tensor(labels).cpu(), torch.as_tensor(predictions).cpu()
+    for name, value in (("labels", labels), ("predictions", predictions)):
+        if value.dtype != torch.int64 or value.ndim != 1 or len(value) != len(labels):
+            raise ParameterError(
+                f"{name} are {value.dtype} of shape {tuple(value.shape)}; labels and predictions must both "
+                "be int64 of shape (N,): classes, not logits"
+            )
+        if len(value) and not 0 <= int(value.min()) <= int(value.max()) < num_classes:
+            raise ParameterError(
+                f"{name} go from {int(value.min())} to {int(value.max())}; with num_classes={num_classes} "
+                f"they must lie between 0 and {num_classes - 1}"
+            )
+    pairs = num_classes * labels + predictions  # one number for each (label, prediction)
+    return torch.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+class Calibration(NamedTuple):
+    """A reliability diagram's numbers, one entry a bin of confidence; empty bins hold nan."""
+
+    confidence: torch.Tensor  # (bins,) mean confidence of the bin's predictions
+    accuracy: torch.Tensor  # (bins,) share of them that is correct
+    count: torch.Tensor  # (bins,) how many they are
+    ece: float  # expected calibration error, 0 to 1
+
+
+def calibration(logits, labels, bins=15):
+    """Compare a classifier's confidence with its accuracy, bin by bin.
+
+    A prediction's confidence is its largest softmax probability. The bins are of equal width on
+    (0, 1]. The expected calibration error (ECE) is the mean over all predictions of the gap between
+    their bin's accuracy and confidence.
+
+    Args:
+        logits: (N, K) float, N at least 1.
+        labels: (N,) int64.
+        bins: int, at least 1.
+
+    Returns:
+        Calibration: confidence, accuracy, count (each (bins,)) and ece.
+
+    Raises:
+        ParameterError: logits and labels that do not fit together, or `bins` below 1.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", eq. 3.
+    First built in: notebooks/04_reading_results.ipynb
+    """
+    logits, labels = _logits_and_labels(logits, labels)
+    if bins < 1:
+        raise ParameterError(f"bins is {bins!r}; it must be 1 or more")
+    confidence, prediction = logits.softmax(dim=1).max(dim=1)  # (N,) each
+    correct = (prediction == labels).double()
+    bin_of = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)  # (0, 1/bins] is bin 0
+    count, total_confidence, total_correct = (
+        torch.bincount(bin_of, weights=w, minlength=bins) for w in (None, confidence, correct)
+    )
+    ece = (total_correct - total_confidence).abs().sum().item() / len(labels)
+    return Calibration(total_confidence / count, total_correct / count, count, ece)
+
+
+def expected_calibration_error(logits, labels, bins=15):
+    """Return the expected calibration error alone; see `calibration`."""
+    return calibration(logits, labels, bins).ece
+
+
+def fit_temperature(logits, labels):
+    """Return the temperature T for which logits / T have the smallest cross-entropy.
+
+    Dividing by T leaves every prediction as it is and changes the confidence: T > 1 lowers it. In
+    1/T the cross-entropy is convex, so its derivative changes sign once; bisection finds where.
+
+    Args:
+        logits: (N, K) float of a validation set, on which the model was not trained.
+        labels: (N,) int64.
+
+    Returns:
+        float between e⁻⁵ and e⁵.
+
+    Raises:
+        ParameterError: logits and labels that do not fit together, or that have no best temperature:
+            every prediction is correct (the best T is 0), or they are no better than chance.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", sec. 4.2.
+    First built in: notebooks/04_reading_results.ipynb
+    """
+    logits, labels = _logits_and_labels(logits, labels)
+    true_logit = logits.gather(1, labels[:, None]).mean()
+    if not logits.mean() < true_logit < logits.max(dim=1).values.mean():
+        reason = "no better than chance" if true_logit <= logits.mean() else "all correct"
+        raise ParameterError(
+            f"these {len(labels)} predictions are {reason}, so no temperature is best; give fit_temperature "
+            "the logits of a trained model on a validation set that holds some of its mistakes"
+        )
+    low, high = -5.0, 5.0  # of ln T
+    for _ in range(50):
+        middle = (low + high) / 2
+        expected = ((logits / math.exp(middle)).softmax(dim=1) * logits).sum(dim=1).mean()
+        # The derivative of the cross-entropy by 1/T: positive where the model is overconfident.
+        low, high = (middle, high) if expected > true_logit else (low, middle)
+    return math.exp(middle)
+
+
+class PairedDifference(NamedTuple):
+    """The difference of two models' accuracies on the same images, with its interval."""
+
+    difference: float
+    low: float
+    high: float
+
+
+def paired_bootstrap(correct_a, correct_b, level=0.95, resamples=10_000, seed=0):
+    """Return model A's accuracy minus model B's on the same images, with a percentile interval.
+
+    Images are drawn with replacement, each with both models' results, so that what makes an image
+    hard for both cancels. Only three kinds of image matter (A alone correct, B alone correct, neither
+    alone), so drawing their counts from a multinomial distribution equals drawing the images.
+
+    The interval is about other images for these two trained models. It says nothing about what other
+    seeds would have given: repeat the training for that.
+
+    Args:
+        correct_a: (N,) bool, whether A is correct on each image.
+        correct_b: (N,) bool, the same for B, in the same order.
+        level: the interval's nominal coverage, between 0 and 1.
+        resamples: how many test sets are drawn, at least 1.
+        seed: int.
+
+    Returns:
+        PairedDifference: difference, low, high, as shares of 1.
+
+    Raises:
+        ParameterError: other shapes or dtypes, no images, `level` or `resamples` outside the range.
+
+    Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", ch. 13 (percentile interval).
+    First built in: notebooks/04_reading_results.ipynb
+    """
+    only_a, only_b, n = _discordant(correct_a, correct_b)
+    if not 0 < level < 1 or resamples < 1:
+        raise ParameterError(
+            f"level is {level!r} and resamples {resamples!r}; level must lie between 0 and 1, "
+            "and resamples must be 1 or more"
+        )
+    shares = [only_a / n, only_b / n, 1 - (only_a + only_b) / n]
+    draws = np.random.default_rng(seed).multinomial(n, shares, size=resamples)  # (resamples, 3)
+    differences = (draws[:, 0] - draws[:, 1]) / n
+    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
+    return PairedDifference((only_a - only_b) / n, float(low), float(high))
+
+
+def mcnemar(correct_a, correct_b):
+    """Return the exact p-value for "on images like these, A and B are equally often correct".
+
+    Images on which both are correct, or both wrong, say nothing about which is better. Of the others
+    each should favour A or B with probability one half, as a fair coin does.
+
+    Args:
+        correct_a: (N,) bool, whether A is correct on each image.
+        correct_b: (N,) bool, the same for B, in the same order.
+
+    Returns:
+        float in (0, 1]: the two-sided p-value; 1 where the two never differ.
+
+    Raises:
+        ParameterError: other shapes or dtypes, or no images.
+
+    Source: McNemar 1947, "Note on the Sampling Error of the Difference between Correlated Proportions
+        or Percentages"; here with the exact binomial distribution.
+    First built in: notebooks/04_reading_results.ipynb
+    """
+    only_a, only_b, _ = _discordant(correct_a, correct_b)
+    flips = only_a + only_b
+    log_all = math.lgamma(flips + 1) - flips * math.log(2)
+    tail = (math.exp(log_all - math.lgamma(k + 1) - math.lgamma(flips - k + 1)) for k in range(flips + 1))
+    return min(1.0, 2 * sum(islice(tail, min(only_a, only_b) + 1)))
+
+
+def _discordant(correct_a, correct_b):
+    """Return how many images only A has right, how many only B, and how many there are."""
+    correct_a, correct_b = torch.as_tensor(correct_a).cpu(), torch.as_tensor(correct_b).cpu()
+    for name, value in (("correct_a", correct_a), ("correct_b", correct_b)):
+        if value.dtype != torch.bool or value.ndim != 1 or not len(value) or len(value) != len(correct_a):
+            raise ParameterError(
+                f"{name} is {value.dtype} of shape {tuple(value.shape)}; both must be bool of one shape "
+                "(N,), N > 0: whether each of the same images was predicted correctly"
+            )
+    only_a, only_b = (int(mask.sum()) for mask in (correct_a & ~correct_b, correct_b & ~correct_a))
+    return only_a, only_b, len(correct_a)
+
+
+def _logits_and_labels(logits, labels):
+    """Check that they fit together, and return them on the CPU, the logits in double precision."""
+    logits, labels = torch.as_tensor(logits).detach().cpu(), torch.as_tensor(labels).cpu()
+    shapes = f"logits are {tuple(logits.shape)}, labels {labels.dtype} of shape {tuple(labels.shape)}"
+    if logits.ndim != 2 or not len(logits) or labels.dtype != torch.int64 or labels.shape != logits.shape[:1]:
+        raise ParameterError(f"{shapes}; they must be (N, K) and int64 of shape (N,), N > 0")
+    if not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
+        raise ParameterError(
+            f"labels go from {int(labels.min())} to {int(labels.max())}, but there are {logits.shape[1]} "
+            f"logits, for labels 0 to {logits.shape[1] - 1}"
+        )
+    return logits.double(), labels

@@ -1,0 +1,110 @@
+"""Run a model with hooks on its layers, on images that were checked first."""
+
+import difflib
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+from cnnlib.data import to_float
+from cnnlib.ground.errors import ParameterError
+
+
+class Reached(Exception):  # noqa: N818 - no error: it ends a forward pass where the rest is not needed
+    """Raised by a hook when the layer that is asked for has run."""
+
+
+def find_layer(model, name):
+    """Return a layer by its name in `model.named_modules()`; an unknown name raises ParameterError."""
+    modules = dict(model.named_modules())
+    if not isinstance(name, str) or not name or name not in modules:
+        names = [known for known in modules if known]
+        close = difflib.get_close_matches(str(name), names, n=5, cutoff=0.4) or names[:5]
+        raise ParameterError(
+            f"the model has no layer {name!r}; close to it are {', '.join(close)}. "
+            "All names: [name for name, _ in model.named_modules()]"
+        )
+    return modules[name]
+
+
+def check_images(model, images):
+    """Check images, and return them as float 0–1 on the model's device."""
+    if not isinstance(images, torch.Tensor) or images.ndim != 4 or not images.numel():
+        found = f"shape {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
+        raise ParameterError(f"images have {found}; they must be a tensor (N, C, H, W), nothing of it 0")
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise ParameterError(f"images are {images.dtype}; they must be uint8 0–255 or float 0–1")
+    channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), images.shape[1])
+    if images.shape[1] != channels:
+        hint = "; make grey images colour ones with images.expand(-1, 3, -1, -1)" if channels == 3 else ""
+        raise ParameterError(f"images have {images.shape[1]} channels, but the model takes {channels}{hint}")
+    low, high = (value.item() for value in images.aminmax())
+    if images.is_floating_point() and not (low >= -1e-3 and high <= 1 + 1e-3):
+        raise ParameterError(
+            f"images go from {low:.4g} to {high:.4g}; float images must lie between 0 and 1: divide pixels "
+            "by 255, and leave the normalisation to the model"
+        )
+    device = next((p.device for p in model.parameters()), images.device)
+    return to_float(images.to(device))
+
+
+def run(model, images):
+    """Return the model's output, or None where a hook ended the pass by raising Reached."""
+    try:
+        return model(images)
+    except Reached:
+        return None
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        first_line = str(error).strip().splitlines()[0]
+        raise ParameterError(
+            f"the model cannot take images of shape {tuple(images.shape)}: {first_line}"
+        ) from error
+
+
+def as_tensor(name, output):
+    """Return a layer's output when it is one tensor; anything else raises ParameterError."""
+    if not isinstance(output, torch.Tensor):
+        raise ParameterError(
+            f"layer {name!r} returns a {type(output).__name__}; choose one that returns a tensor"
+        )
+    return output
+
+
+def one_channel(name, maps, channel=None):
+    """Return one channel (N, h, w) of a layer's maps, or all (N, channels, h, w)."""
+    if maps.ndim != 4:
+        raise ParameterError(
+            f"layer {name!r} returns {tuple(maps.shape)}; choose one of maps (N, channels, h, w)"
+        )
+    if channel is None:
+        return maps
+    if isinstance(channel, bool) or not isinstance(channel, int) or not 0 <= channel < maps.shape[1]:
+        raise ParameterError(f"channel is {channel!r}; layer {name!r} has channels 0 to {maps.shape[1] - 1}")
+    return maps[:, channel]
+
+
+@contextmanager
+def hooks(*pairs):
+    """Register forward hooks, (module, hook) pairs, and remove them whatever happens."""
+    handles = []
+    try:
+        for module, hook in pairs:
+            handles.append(module.register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def evaluation(model):
+    """Put a model into evaluation mode, and give each of its layers its own mode back."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training

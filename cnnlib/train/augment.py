@@ -1,0 +1,96 @@
+"""Augmentation: other views of an image that keep its label, in training and when a model is asked.
+
+As `layers.Normalize` does, augmentation stands at the front of a model: it acts in training mode and lets the
+images pass unchanged in evaluation mode, so that nobody evaluates on augmented images by accident.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from cnnlib.ground.errors import check_whole
+from cnnlib.train import predict
+
+
+class RandomShift(nn.Module):
+    """Move each image by up to `pixels` in both directions, at random; what comes in from outside is 0.
+
+    Args:
+        pixels: int >= 1.
+
+    Shape: images (N, C, H, W) → the same shape; unchanged in evaluation mode.
+
+    Raises:
+        ParameterError: `pixels` below 1.
+
+    Source: Simard, Steinkraus & Platt 2003, "Best Practices for Convolutional Neural Networks Applied to
+        Visual Document Analysis", sec. 2 (translations are the simplest of its distortions).
+    First built in: notebooks/10_capstone.ipynb
+    """
+
+    def __init__(self, pixels=1):
+        super().__init__()
+        check_whole("pixels", pixels)
+        self.pixels = pixels
+
+    def forward(self, images):
+        if not self.training:
+            return images
+        n, _, height, width = images.shape
+        # Every place of the window on the padded images, (N, C, places, places, H, W), without a copy.
+        windows = F.pad(images, (self.pixels,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+        down, right = torch.randint(2 * self.pixels + 1, (2, n), device=images.device)
+        return windows[torch.arange(n, device=images.device), :, down, right]  # (N, C, H, W)
+
+    def extra_repr(self):
+        return f"pixels={self.pixels}"
+
+
+class RandomFlip(nn.Module):
+    """Mirror each image left to right with probability ½. A shirt stays a shirt; a 2 would become nonsense.
+
+    Shape: images (N, C, H, W) → the same shape; unchanged in evaluation mode.
+
+    Source: Krizhevsky, Sutskever & Hinton 2012, "ImageNet Classification with Deep Convolutional Neural
+        Networks", sec. 4.1.
+    """
+
+    def forward(self, images):
+        if not self.training:
+            return images
+        chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
+        return torch.where(chosen, images.flip(3), images)
+
+
+def predict_shifted(model, images, pixels=1):
+    """Return a model's logits, averaged over each image and the image moved up, down, left and right.
+
+    Args:
+        model, images: as for `cnnlib.train.predict`.
+        pixels: how far, int >= 1.
+
+    Returns:
+        (N, K) float tensor on the CPU. It costs five forward passes.
+
+    Raises:
+        ParameterError: `pixels` below 1.
+
+    Source: Krizhevsky, Sutskever & Hinton 2012, sec. 4.1 (there: five crops and their mirror images).
+    First built in: notebooks/10_capstone.ipynb
+    """
+    check_whole("pixels", pixels)
+    moves = ((0, 0), (pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels))
+    views = (F.pad(images, (right, -right, down, -down)) for down, right in moves)
+    return torch.stack([predict(model, view) for view in views]).mean(0)
+
+
+def predict_flipped(model, images):
+    """Return a model's logits, averaged over each image and its mirror image: two forward passes.
+
+    Args:
+        model, images: as for `cnnlib.train.predict`.
+
+    Returns:
+        (N, K) float tensor on the CPU.
+    """
+    return torch.stack([predict(model, images), predict(model, images.flip(3))]).mean(0)

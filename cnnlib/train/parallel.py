@@ -1,0 +1,176 @@
+"""Runs side by side: a lesson's function for several seeds or settings, one thread a run, on all cores.
+
+Several runs of one thread each use a processor far better than one run with several threads, which wait for
+each other many times a step, and they hardly mind what else the machine does.
+"""
+
+import contextlib
+import io
+import os
+import random
+import sys
+import time
+from concurrent.futures import as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+import cloudpickle
+import numpy as np
+import torch
+from loky import cpu_count, get_reusable_executor
+from tqdm import tqdm
+
+from cnnlib.ground.env import set_seed
+from cnnlib.ground.errors import CnnlibError, ParameterError, check_whole
+
+IDLE_SECONDS = 120  # so long workers wait for the next cell's runs: starting one takes seconds
+_INSIDE = "CNNLIB_INSIDE_A_RUN"  # set in a worker: a run that asks for runs makes them itself, in turn
+
+
+class RunFailed(CnnlibError):  # noqa: N818 - read aloud where it appears
+    """A run whose process died."""
+
+
+def side_by_side(function, settings, *, device="cpu", workers=None, progress=True):
+    """Call a function once for each setting, several at a time, and return the results in order.
+
+        losses = side_by_side(train_one, range(5))      # train_one(0), …, train_one(4)
+
+    Each call has one thread and a copy of everything that the function uses: what it changes outside of
+    itself is lost, only its result comes back. Before each call the generators of Python, NumPy and torch are
+    seeded with the setting, where that is a seed, else with its position. So the results are the same to the
+    last bit, however many workers there are. What a call prints is printed when it has ended.
+
+    Args:
+        function: takes one setting; may be defined in a notebook.
+        settings: sequence of seeds, or of anything else that describes a run, such as (name, seed).
+        device: where the function computes. On anything but the CPU the calls follow each other in this
+            process, and use it directly: one device serves one run at a time best.
+        workers: calls at a time, at least 1; None: one a core, at most as many as OMP_NUM_THREADS allows.
+        progress: whether to show a progress bar, and how long all took.
+
+    Returns:
+        list of results, one a setting.
+
+    Raises:
+        RunFailed: a worker died, twice; the message names its setting.
+        ParameterError: `workers` is no whole number from 1 on.
+        Whatever the function raises, with a note that names the setting. The other runs are stopped, as they
+        are by an interrupt.
+    """
+    settings = list(settings)
+    if workers is not None:
+        check_whole("workers", workers)
+    if not callable(function):
+        raise ParameterError(f"function is {function!r:.80}; it must take one setting, such as a seed")
+    workers = min(workers or _cores(), len(settings))
+    started = time.perf_counter()
+    bar = tqdm(
+        total=len(settings),
+        disable=not progress,
+        file=sys.stdout,
+        unit="run",
+        ncols=100,
+        leave=False,
+        desc=f"{workers} at a time",
+    )
+    with bar:
+        if torch.device(device).type != "cpu":
+            results = [_named(setting, _seeded, function, i, setting) for i, setting in _shown(settings, bar)]
+        else:
+            call = cloudpickle.dumps(function)
+            if workers <= 1 or os.environ.get(_INSIDE):
+                results = [_named(s, _one_thread, call, i, s) for i, s in _shown(settings, bar)]
+            else:
+                results = _in_workers(call, settings, workers, bar)
+    for _, printed in results:
+        print(printed, end="")
+    if progress and len(settings) > 1:
+        print(f"{len(settings)} runs in {time.perf_counter() - started:.0f} s, {workers} at a time")
+    return [result for result, _ in results]
+
+
+def _cores():
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(cpu_count(), int(limit)) if limit.isdigit() and int(limit) else cpu_count()
+
+
+def _shown(settings, bar):
+    for i, setting in enumerate(settings):
+        yield i, setting
+        bar.update()
+
+
+def _in_workers(call, settings, workers, bar):
+    """Return [(result, what it printed)], from several processes."""
+    executor = _executor(workers)
+    futures = {executor.submit(_one_thread, call, i, s): i for i, s in enumerate(settings)}
+    found = {}
+    try:
+        for future in as_completed(futures):
+            i = futures[future]
+            found[i] = _named(settings[i], future.result)
+            bar.update()
+    except BrokenProcessPool:  # it does not say whose process died: what is left runs again, one at a time
+        for i in sorted(futures.values() - found.keys()):
+            found[i] = _alone(call, i, settings[i])
+            bar.update()
+    except BaseException:
+        executor.shutdown(wait=True, kill_workers=True)
+        raise
+    return [found[i] for i in range(len(settings))]
+
+
+def _executor(workers):
+    environment = {"OMP_NUM_THREADS": "1", _INSIDE: "1"}
+    return get_reusable_executor(max_workers=workers, timeout=IDLE_SECONDS, env=environment)
+
+
+def _alone(call, i, setting):
+    executor = _executor(1)
+    try:
+        return _named(setting, executor.submit(_one_thread, call, i, setting).result)
+    except BrokenProcessPool:
+        raise RunFailed(
+            f"the process of the run {setting!r} died, and once more when it ran alone: "
+            "the function ended it, or the memory did not suffice"
+        ) from None
+    except BaseException:
+        executor.shutdown(wait=True, kill_workers=True)
+        raise
+
+
+def _named(setting, function, *arguments):
+    try:
+        return function(*arguments)
+    except BrokenProcessPool:
+        raise
+    except Exception as error:
+        error.add_note(f"This happened in the run {setting!r}.")
+        raise
+
+
+def _one_thread(call, position, setting):
+    """Make one run, on one thread, with a copy of the function and all that it uses."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            result, _ = _seeded(cloudpickle.loads(call), position, setting)
+    finally:
+        torch.set_num_threads(threads)
+    # A progress bar's states are separated by carriage returns: none of them is of use any more.
+    lines = [line for line in printed.getvalue().splitlines(keepends=True) if "\r" not in line]
+    return result, "".join(lines)
+
+
+def _seeded(function, position, setting):
+    """Call the function after seeding all generators, which afterwards are as they were before."""
+    states = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        try:
+            set_seed(setting if isinstance(setting, int) and 0 <= setting < 2**32 else position)
+            return function(setting), ""
+        finally:
+            random.setstate(states[0])
+            np.random.set_state(states[1])

@@ -1,0 +1,150 @@
+"""The state of a training run: what a step and an epoch's end change, and what a checkpoint holds."""
+
+import math
+import signal
+import threading
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+
+import torch
+
+from cnnlib.data import to_float
+from cnnlib.ground.errors import ParameterError
+
+
+@dataclass
+class History:
+    """What happened in a training run.
+
+    Attributes:
+        epochs: one dict a finished epoch: epoch, train_loss, train_accuracy, val_loss, val_accuracy
+            (both absent without a validation set), lr (of its last step), seconds. The training
+            numbers are means over the epoch's batches, taken while the weights changed.
+        step_losses: the loss of every step.
+        interrupted: whether the run was stopped early; the model keeps what it had learned.
+        diverged: whether the loss stopped being finite, which ends a run.
+    """
+
+    epochs: list[dict] = field(default_factory=list)
+    step_losses: list[float] = field(default_factory=list)
+    interrupted: bool = False
+    diverged: bool = False
+
+    def __getitem__(self, name):
+        """Return one column, such as history["val_accuracy"], as a list with one value an epoch."""
+        if self.epochs and name not in self.epochs[0]:
+            raise ParameterError(f"history has no {name!r}; it has {list(self.epochs[0])}")
+        return [record[name] for record in self.epochs]
+
+    def frame(self):
+        """Return the epochs as a pandas DataFrame, indexed by epoch."""
+        import pandas as pd
+
+        return pd.DataFrame(self.epochs).set_index("epoch") if self.epochs else pd.DataFrame()
+
+    def __repr__(self):
+        end = ", interrupted" if self.interrupted else ", diverged" if self.diverged else ""
+        last = self.epochs[-1] if self.epochs else {}
+        numbers = "".join(f", {k} {last[k]:.4f}" for k in ("train_loss", "val_accuracy") if k in last)
+        return f"History({len(self.epochs)} epochs, {len(self.step_losses):,} steps{numbers}{end})"
+
+
+class TrainingRun:
+    """The state of a training run, and the two events that change it: a step and an epoch's end."""
+
+    def __init__(self, model, optimizer, scheduler, loss):
+        self.model, self.optimizer, self.scheduler, self.loss = model, optimizer, scheduler, loss
+        self.history = History()
+        self.epoch = self.step = 0  # the place of the next batch
+        self.correct = 0  # in this epoch; a tensor from the first step on
+        self.lr = 0.0  # of the last step
+        self.pending = []  # losses still on the device: reading each would make a GPU wait
+
+    def learn(self, images, labels):
+        logits = self.model(to_float(images))
+        value = self.loss(logits, labels)
+        self.optimizer.zero_grad()
+        value.backward()
+        self.optimizer.step()
+        self.lr = self.optimizer.param_groups[0]["lr"]
+        if self.scheduler:
+            self.scheduler.step()
+        self.correct += (logits.detach().argmax(dim=1) == labels).sum()
+        self.pending.append(value.detach())
+        self.step += 1
+        if self.step % 10 == 0:
+            self.read_losses()
+
+    def read_losses(self):
+        values = torch.stack(self.pending).tolist() if self.pending else []
+        self.pending.clear()
+        self.history.step_losses += values
+        self.history.diverged |= not all(map(math.isfinite, values))
+
+    def finish_epoch(self, images, score, seconds):
+        self.read_losses()
+        losses = self.history.step_losses[-self.step :]
+        record = {
+            "epoch": self.epoch + 1,
+            "train_loss": sum(losses) / len(losses),
+            "train_accuracy": int(self.correct) / images,
+        }
+        if score is not None:
+            record |= {"val_loss": score.loss, "val_accuracy": score.accuracy}
+        self.history.epochs.append(record | {"lr": self.lr, "seconds": seconds})
+        self.epoch, self.step, self.correct = self.epoch + 1, 0, 0
+
+    def state(self):
+        self.read_losses()
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {
+            "epoch": self.epoch,
+            "step": self.step,
+            "correct": int(self.correct),
+            "history": asdict(self.history),
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler else None,
+            "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
+        }
+
+    def restore(self, state):
+        self.epoch, self.step, self.correct = state["epoch"], state["step"], state["correct"]
+        vars(self.history).update(state["history"])
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.scheduler:
+            self.scheduler.load_state_dict(state["scheduler"])
+        torch.set_rng_state(state["random"]["cpu"])
+        if len(state["random"]["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all(state["random"]["cuda"])
+
+
+class DeferredInterrupt:
+    """Turns the first SIGINT into a request to stop, so that no step is cut in half."""
+
+    requested = False
+
+    def __enter__(self):
+        # Only the main thread may handle signals; elsewhere an interrupt does what it always does.
+        self.main = threading.current_thread() is threading.main_thread()
+        if self.main:
+            self.previous = signal.signal(signal.SIGINT, self.handle)
+        return self
+
+    def handle(self, *_):
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def __exit__(self, *_):
+        if self.main:
+            signal.signal(signal.SIGINT, self.previous)
+
+
+@contextmanager
+def own_randomness(seed, device):
+    """Seed torch for the block, and give the caller's generators back afterwards."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
