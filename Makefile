@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run lab book test bench clean
+# Several processes, of one thread each, use a machine better than one with several threads.
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
+SEED ?= 100
+
+.PHONY: run lab book check test seeds bench clean
 
 run: $(READY)  ## execute every lesson, with progress and a summary; results in outputs/
 	$(BIN)/cnnlib run
@@ -15,15 +19,25 @@ lab: $(READY)  ## open the course in JupyterLab
 book: $(READY)  ## the lessons as a web site that works offline, in outputs/book
 	$(BIN)/python book/build.py
 
+check: $(READY)  ## an answer in two minutes, while one works: style, and the tests that are quick
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(PARALLEL) -m "not slow" tests
+
 test: $(READY)  ## everything that must hold: style, unit tests, and every lesson executed by nbval
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pytest tests
-	$(BIN)/pytest --nbval-lax --nbval-cell-timeout=900 -p no:cacheprovider notebooks
+	$(PARALLEL) tests
+	$(PARALLEL) --nbval-lax --nbval-cell-timeout=900 -p no:cacheprovider notebooks
+
+seeds: $(READY)  ## every lesson by papermill with another seed than its own; make seeds SEED=7
+	$(BIN)/cnnlib run -p seed=$(SEED) -j $$(nproc 2>/dev/null || sysctl -n hw.ncpu) -o outputs/seed-$(SEED)
 
 bench: $(READY)  ## speeds, as ratios within one run; half an hour, on a machine that does nothing else
 	$(BIN)/python benchmarks/feature_capture.py
 	$(BIN)/python benchmarks/fit_overhead.py
+	$(BIN)/python benchmarks/side_by_side.py
+	$(BIN)/python benchmarks/busy_machine.py
 	$(BIN)/python benchmarks/training_speed.py
 
 $(READY): pyproject.toml constraints.txt

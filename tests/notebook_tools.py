@@ -40,5 +40,8 @@ def defined(lesson, name):
 
 def claims(*holds):
     """Return the source of a cell that makes claims which hold or do not."""
-    lines = [f"claim('claim {i}', {h}, 'because')" for i, h in enumerate(holds)]
-    return "\n".join(["from cnnlib.measure.claims import claim", *lines])
+    lines = [
+        f"claim('claim {i}', lambda x: x > 0, {{'x': {int(hold)}}}, {{'nothing': {{'x': -1}}}})"
+        for i, hold in enumerate(holds)
+    ]
+    return "\n".join(["from cnnlib.measure import claim", *lines])

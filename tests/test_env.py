@@ -24,6 +24,30 @@ def test_importing_cnnlib_leaves_slow_packages_alone_until_they_are_used():
     assert python(code).stdout == "[]\n"
 
 
+def test_threads_wait_as_cnnlib_says():
+    """OpenMP itself tells what it has read, when torch loads it."""
+    shown = python("import cnnlib", OMP_DISPLAY_ENV="VERBOSE").stderr
+    if "OPENMP DISPLAY ENVIRONMENT" not in shown or "GOMP" not in shown:
+        pytest.skip("this torch brings another OpenMP than GNU's")
+    assert "GOMP_SPINCOUNT = '5000'" in shown
+    assert (
+        "GOMP_SPINCOUNT = '7'"
+        in python("import cnnlib", OMP_DISPLAY_ENV="VERBOSE", GOMP_SPINCOUNT="7").stderr
+    )
+
+
+def test_the_report_says_when_torch_came_too_early():
+    code = "; print(cnnlib.ground.report()['threads wait'])"
+    environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
+    for imports, expected in (
+        ("import cnnlib", "asleep after 5000 turns"),
+        ("import torch, cnnlib", "torch was imported before cnnlib"),
+    ):
+        command = [sys.executable, "-c", imports + code]
+        shown = subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout
+        assert expected in shown
+
+
 def test_torchvision_can_be_imported_after_cnnlib():
     result = python("import cnnlib, torchvision; print(torchvision.models.resnet18().fc.out_features)")
     assert result.stdout == "1000\n", result.stderr

@@ -5,7 +5,10 @@ import re
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from IPython.core.compilerop import CachingCompiler
 from notebook_tools import LESSONS, code_cells, read, tags
+from torch import nn
 
 from cnnlib.course import exercises as package
 from cnnlib.course.exercises import (
@@ -20,6 +23,7 @@ from cnnlib.course.exercises import (
     plain,
 )
 from cnnlib.course.exercises.judge import AnswerEnded, difference, examine
+from cnnlib.course.grading.submission import CodeCell, find_answers
 from cnnlib.ground.errors import ParameterError
 
 ALL = [exercise for path in LESSONS for exercise in exercises(path.stem)]
@@ -29,12 +33,12 @@ each = pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.id
 
 def verdict(exercise, answer, seed):
     exam = make_exam(exercise, seed)
-    return examine(exam, lambda arguments: ask(answer, arguments))
+    return examine(exam, lambda case: ask(answer, case))
 
 
 @each
 def test_an_exercise_is_whole(exercise):
-    assert re.fullmatch(r"\d\d\.[a-z]\w*", exercise.id)
+    assert re.fullmatch(r"\d\d\.[A-Za-z]\w*", exercise.id)
     assert exercise.reference.__name__ == exercise.name
     assert isinstance(exercise.points, int)
     assert exercise.points >= 1
@@ -42,6 +46,7 @@ def test_an_exercise_is_whole(exercise):
     assert exercise.hints
     assert len(exercise.cases(np.random.default_rng(0))) >= 3
     assert all(re.match(r"[a-z]", text) and not text.endswith(".") for text in exercise.mutants)
+    assert exercise.given is None or exercise.given in exercise.mutants.values()
 
 
 @each
@@ -70,17 +75,33 @@ def test_a_constant_is_rejected(exercise):
 def test_an_exam_holds_no_solution_and_survives_as_bytes(exercise):
     exam = make_exam(exercise, 3)
     again = plain.loads(plain.dumps(exam))
-    assert examine(again, lambda arguments: ask(exercise.reference, arguments)).passed
+    assert examine(again, lambda case: ask(exercise.reference, case)).passed
     assert len(plain.dumps(exam)) < 2_000_000
 
 
 @each
 def test_the_solution_is_its_stub_with_a_body(exercise):
-    stub = exercise.stub.removesuffix("    raise NotImplementedError")
-    assert exercise.solution.startswith(stub)
-    namespace = {}
+    namespace = {"torch": torch, "nn": nn, "F": F}
     exec(exercise.stub, namespace)
-    assert verdict(exercise, namespace[exercise.name], PUBLIC_SEED).status == "not attempted"
+    found = verdict(exercise, namespace[exercise.name], PUBLIC_SEED)
+    solution = iter(exercise.solution.splitlines())
+    if exercise.given:
+        task, _, body = exercise.stub.rpartition('"""\n')
+        assert exercise.solution.startswith(f'{task}"""\n')
+        assert body
+        assert found.status == "fail"
+    else:
+        lines = exercise.stub.splitlines()
+        assert all(line in solution for line in lines if line.strip() != "raise NotImplementedError")
+        assert found.status == "not attempted"
+
+
+@each
+def test_no_feedback_says_what_is_wrong_with_the_code_that_was_handed_out(exercise):
+    exam = make_exam(exercise, PUBLIC_SEED)
+    hidden = {text for text, mutant in exercise.mutants.items() if mutant is exercise.given}
+    assert exam["mistakes"].keys() == exercise.mutants.keys() - hidden
+    assert bool(exam["given"]) == bool(exercise.given) == bool(hidden)
 
 
 @pytest.mark.parametrize("path", [p for p in LESSONS if exercises(p.stem)], ids=lambda path: path.stem)
@@ -192,6 +213,356 @@ def test_an_unknown_exercise_is_named(double):
         check("xx", print)
 
 
+# --- modules ------------------------------------------------------------------------------------
+
+
+class Track(nn.Module):
+    """weight · (x − seen); in training, seen first moves half-way to the mean of x."""
+
+    def __init__(self, num_features):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.register_buffer("seen", torch.zeros(num_features))
+
+    def forward(self, x):
+        if self.training:
+            self.seen.lerp_(x.detach().mean(dim=0), 0.5)
+        return self.weight * (x - self.seen)
+
+
+class TrackAlways(Track):
+    def forward(self, x):
+        return self.train()(x) if not self.training else super().forward(x)
+
+
+class TrackWhole(Track):
+    def forward(self, x):
+        if self.training:
+            self.seen = x.detach().mean(dim=0)
+        return self.weight * (x - self.seen)
+
+
+class TrackNever(Track):
+    def forward(self, x):
+        return self.weight * (x - self.seen)
+
+
+def track_cases(rng):
+    return [
+        {"arguments": {"num_features": c}, "training": c != 2, "inputs": [normal(rng, n, c)]}
+        for n, c in ((4, 3), (3, 2), (1, 5))
+    ]
+
+
+MODULE = Exercise(
+    "99.Track",
+    2,
+    Track,
+    track_cases,
+    {"switches to training": TrackAlways, "forgets the past": TrackWhole, "stores nothing": TrackNever},
+    ("Move it first.",),
+)
+
+
+@pytest.fixture
+def track(monkeypatch):
+    """A module exercise of its own, 99.Track."""
+    monkeypatch.setattr(package, "exercises", lambda lesson: [MODULE] if lesson == "99" else [])
+
+
+def test_a_module_exercise_checks_and_hides_its_body(track):
+    for seed in range(20):
+        assert verdict(MODULE, Track, seed).passed
+        assert not [text for text, mutant in MODULE.mutants.items() if verdict(MODULE, mutant, seed).passed]
+    assert repr(check("99.Track", Track)) == "✓ 99.Track: right in all 3 cases, 2 points."
+    assert MODULE.stub.splitlines() == [
+        "# exercise 99.Track",
+        "class Track(nn.Module):",
+        f'    """{Track.__doc__}"""',
+        "",
+        "    def __init__(self, num_features):",
+        "        raise NotImplementedError",
+        "",
+        "    def forward(self, x):",
+        "        raise NotImplementedError",
+    ]
+
+
+def test_a_module_may_be_built_in_other_ways(track):
+    class Other(nn.Module):
+        def __init__(self, num_features):
+            super().__init__()
+            self.register_buffer("seen", torch.full((num_features,), 9.0))
+            self.register_buffer("scratch", torch.zeros(1), persistent=False)
+            self.weight = nn.Parameter(torch.randn(num_features))
+
+        def forward(self, x):
+            if self.training:
+                self.seen = (self.seen + x.mean(dim=0).detach()) / 2
+            return x * self.weight - self.weight * self.seen
+
+    assert check("99.Track", Other).verdict.passed
+
+
+def test_the_mistake_of_a_module_is_named_with_its_case(track):
+    feedback = check("99.Track", TrackWhole)
+    assert re.search(r"its output: 12 of 12 values differ: at \[0, 0\] it is \S+, expected", repr(feedback))
+    assert "in the case Track(num_features=3) in training mode, x = a tensor float32 (4, 3)" in repr(feedback)
+    assert "behaves like an answer that forgets the past." in repr(feedback)
+    assert "Move it first." in feedback._repr_html_()
+
+
+def test_a_state_is_random_valid_and_the_same_for_a_seed():
+    exam = make_exam(MODULE, 5)
+    assert plain.dumps(exam) == plain.dumps(make_exam(MODULE, 5)) != plain.dumps(make_exam(MODULE, 6))
+    for case in exam["cases"]:
+        assert (case["buffers"]["seen"] > 0).all()  # as a running variance must be
+        assert len(np.unique(case["parameters"]["weight"])) == case["arguments"]["num_features"]
+    before = torch.random.get_rng_state()
+    make_exam(MODULE, 5)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+class NoModule:
+    def __init__(self, num_features):
+        pass
+
+
+class Renamed(Track):
+    def __init__(self, channels):
+        super().__init__(channels)
+
+
+class NoSuper(nn.Module):
+    def __init__(self, num_features):
+        self.num_features = num_features
+
+
+class NoParameter(Track):
+    def __init__(self, num_features):
+        super().__init__(num_features)
+        del self.weight
+        self.weight = torch.ones(num_features)
+
+
+class OtherShape(Track):
+    def __init__(self, num_features):
+        super().__init__(1)
+
+
+class MoreBuffers(Track):
+    def __init__(self, num_features):
+        super().__init__(num_features)
+        self.register_buffer("count", torch.tensor(0))
+
+
+class LearnedBuffer(Track):
+    def __init__(self, num_features):
+        super().__init__(num_features)
+        del self.seen
+        self.seen = nn.Parameter(torch.zeros(num_features))
+
+
+class Frozen(Track):
+    def __init__(self, num_features):
+        super().__init__(num_features)
+        self.weight.requires_grad_(False)
+
+
+class WithGraph(Track):
+    def forward(self, x):
+        if self.training:
+            self.seen = self.seen.lerp(x.mean(dim=0), 0.5)
+        return self.weight * (x - self.seen.detach())
+
+
+class InPlace(Track):
+    def forward(self, x):
+        if self.training:
+            self.seen.lerp_(x.detach().mean(dim=0), 0.5)
+        x -= self.seen
+        return self.weight * x
+
+
+class KeepsNothing(Track):
+    def forward(self, x):
+        before = self.seen.clone()
+        out = super().forward(x)
+        self.seen = before
+        return out
+
+
+def with_forward(change):
+    """Return a class whose forward gives what `change` makes of it, its input and the right output."""
+
+    class Changed(Track):
+        def forward(self, x):
+            return change(self, x, super().forward(x))
+
+    return Changed
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda num_features: None, r"<lambda>.*no module; it should be a class, `class NAME\(nn.Module\):`"),
+        (Track(3), r"it is Track\(\), no module"),
+        (NoModule, "it is a class that is no module"),
+        ("Track", r"is 'Track', and should be a class: `class Track\(nn.Module\):`"),
+        (Renamed, r"cannot be built with \(num_features=3\): .*channels"),
+        (NoSuper, r"__init__ must begin with super\(\).__init__\(\)"),
+        (NoParameter, r"its parameters are none, expected weight \(missing: weight; too many: none\)"),
+        (OtherShape, r"weight, one of its parameters, has the shape \(1,\), expected \(3,\)"),
+        (MoreBuffers, r"its buffers are count, seen, expected seen \(missing: none; too many: count\)"),
+        (LearnedBuffer, r"its parameters are seen, weight, expected weight"),
+        (
+            with_forward(lambda module, x, y: None),
+            "forward returned no tensor but None; has it a return",
+        ),
+        (with_forward(lambda module, x, y: (y, y)), "forward returned no tensor but a tuple"),
+        (with_forward(lambda module, x, y: y.T), r"its output has the shape \(3, 4\), expected \(4, 3\)"),
+        (with_forward(lambda module, x, y: y.double()), "its output: it is dtype float64, expected dtype"),
+        (with_forward(lambda module, x, y: y.detach()), "its output has no gradient: no_grad, detach"),
+        (with_forward(lambda module, x, y: y - x + x.detach()), "the gradient of its input 0: 12 of 12"),
+        (with_forward(lambda module, x, y: module.weight * y.detach()), "its input 0 gets no gradient"),
+        (with_forward(lambda module, x, y: x + (y - x).detach()), "its parameter weight gets no gradient"),
+        (Frozen, "its parameter weight gets no gradient: the output does not depend on it"),
+        (InPlace, "forward changed its input 0 in place"),
+        (TrackAlways, "in evaluation mode"),
+        (
+            with_forward(lambda module, x, y: module.train(not module.training) and y),
+            "forward switched between",
+        ),
+        (WithGraph, r"its buffer seen keeps the graph of the batch alive; store what detach\(\) returns"),
+        (KeepsNothing, "its buffer seen, afterwards: 3 of 3 values differ"),
+        (with_forward(lambda module, x, y: y[9]), r"IndexError: .*\(line 1 after def forward\)"),
+    ],
+)
+def test_a_wrong_module_gets_one_clear_sentence(track, answer, message):
+    feedback = check("99.Track", answer)
+    assert feedback.verdict.status in ("fail", "error")
+    assert re.search(message, repr(feedback)), repr(feedback)
+
+
+def test_a_module_that_is_not_written_is_not_attempted(track):
+    class Begun(Track):
+        def forward(self, x):
+            raise NotImplementedError
+
+    assert repr(check("99.Track", Begun)) == "○ 99.Track: not attempted yet (2 points)."
+
+
+def test_a_module_is_no_answer_to_a_function_exercise(double):
+    assert "should be" in repr(check("99.double", 3))
+    assert not check("99.double", Track).verdict.passed
+
+
+# --- code with a fault, to be mended ------------------------------------------------------------
+
+
+def total(values):
+    """Return the sum of a list of ints."""
+    result = 0
+    for value in values:
+        result += value
+    return result
+
+
+def total_early(values):
+    # This is the code of a colleague.
+    result = 0
+    for value in values:
+        result += value
+        return result
+    return 0
+
+
+FAULTY = Exercise(
+    "99.total",
+    1,
+    total,
+    lambda rng: [[[3]], [rng.integers(1, 9, 3).tolist()], [[]]],
+    {
+        "stops after the first one": total_early,
+        "counts": len,
+        "multiplies": lambda values: int(np.prod(values)),
+    },
+    ("Where is the return?",),
+    given=total_early,
+)
+
+
+@pytest.fixture
+def faulty(monkeypatch):
+    """An exercise that hands out code with a fault, 99.total."""
+    monkeypatch.setattr(package, "exercises", lambda lesson: [FAULTY] if lesson == "99" else [])
+
+
+def as_cell(source):
+    """Run a cell as a notebook does, which keeps its source; return what it defines."""
+    name = CachingCompiler().cache(source)
+    namespace = {}
+    exec(compile(source, name, "exec"), namespace)
+    return namespace["total"]
+
+
+def test_the_code_that_is_handed_out_is_the_task_with_the_fault():
+    assert FAULTY.stub == (
+        '# exercise 99.total\ndef total(values):\n    """Return the sum of a list of ints."""\n'
+        "    # This is the code of a colleague.\n    result = 0\n    for value in values:\n"
+        "        result += value\n        return result\n    return 0"
+    )
+
+
+def test_a_check_shows_where_the_code_goes_wrong_and_not_why(faulty, monkeypatch):
+    feedback = check("99.total", as_cell(f"{FAULTY.stub}\n\n"))
+    assert feedback.verdict.status == "not attempted"
+    assert re.match(
+        r"○ 99.total: not attempted yet \(1 point\). What was handed out goes wrong: it returned",
+        repr(feedback),
+    )
+    assert "in the case values = [" in repr(feedback)
+    assert "stops" not in repr(feedback)
+    assert "Where is the return?" in feedback._repr_html_()
+    monkeypatch.setenv("CNNLIB_STRICT", "1")
+    with pytest.raises(ExerciseFailed, match="not attempted"):
+        check("99.total", as_cell(FAULTY.stub))
+
+
+@pytest.mark.parametrize(
+    ("change", "status"),
+    [
+        (lambda source: source, "not attempted"),
+        (lambda source: source.replace("\n", "  \n\n"), "not attempted"),
+        (lambda source: source.replace("result += value", "result = value"), "fail"),
+        (lambda source: source.replace("    return result\n    return 0", "return result"), "pass"),
+        (lambda source: source.replace("        return result", "    return result"), "pass"),
+    ],
+)
+def test_check_and_grader_agree_whether_the_code_was_touched(faulty, change, status):
+    source = change(FAULTY.stub)
+    assert check("99.total", as_cell(source)).verdict.status == status
+    asked = [{"id": FAULTY.id, "stub": FAULTY.stub}]
+    answer = find_answers([CodeCell("exercise-total", source)], asked)[FAULTY.id]
+    assert answer.status == ("not attempted" if status == "not attempted" else "")
+
+
+def test_another_mistake_is_named(faulty):
+    assert "behaves like an answer that counts." in repr(check("99.total", lambda values: len(values)))
+
+
+@pytest.mark.parametrize("exercise", [MODULE, FAULTY], ids=["module", "fault"])
+def test_a_learners_copy_checks_from_the_exams_alone(exercise, monkeypatch, tmp_path):
+    data = plain.dumps([make_exam(exercise, PUBLIC_SEED)])
+    (tmp_path / "released.bin").write_bytes(data)
+    monkeypatch.setattr(package, "RELEASED", tmp_path / "released.bin")
+    monkeypatch.setattr(package, "exercises", lambda lesson: [])
+    assert check(exercise.id, exercise.reference).verdict.passed
+    assert not [m for m in exercise.mutants.values() if check(exercise.id, m).verdict.passed]
+    assert b"lerp" not in data
+    assert b"stops after" not in data
+
+
 # --- judging and plain data ---------------------------------------------------------------------
 
 
@@ -208,7 +579,7 @@ def test_an_unknown_exercise_is_named(double):
         ([1, 2], [1], "1 values, expected 2"),
         ([1, [2, 3]], [1, [2, 4]], "value 1: value 1: it returned 4, expected 3"),
         ({"a": 1}, {"b": 1}, "keys ['b'], expected ['a']"),
-        ({"a": 1}, {"a": 2}, "'a': it returned 2"),
+        ({"a": 1}, {"a": 2}, "a: it returned 2"),
         ("cat", "dog", "returned 'dog', expected 'cat'"),
         (3.0, np.array(3.0), ".item()"),
         (np.array([1, 2]), np.array([1, 3]), "1 of 2 values differ: at [1]"),

@@ -1,6 +1,7 @@
 """Grading one answer in the jail: whatever it does, its verdict is right and the next answer is untouched."""
 
 import contextlib
+import inspect
 import json
 import os
 import socket
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from notebook_tools import LESSONS
+from torch import nn
 
-from cnnlib.course.exercises import Exercise, make_exam, normal, plain
-from cnnlib.course.grading import examiner, jail
+from cnnlib.course.exercises import Exercise, exercises, make_exam, normal, plain
+from cnnlib.course.grading import batch, examiner, jail
 from cnnlib.course.grading.client import Worker
 from cnnlib.course.release import release_package
 
@@ -44,13 +47,13 @@ def course(tmp_path_factory):
 
 @pytest.fixture
 def judge(course, tmp_path):
-    """Function that examines answers to 99.double in one jail, one after the other, as a graded lesson does.
+    """Function that examines answers in one jail, one after the other, as a graded lesson does.
 
-    It takes their sources, returns their verdicts as dicts.
+    It takes their sources and the exercise, 99.double if none; returns their verdicts as dicts.
     """
 
-    def judge(*sources, providers=(), isolation="namespaces"):
-        exam = make_exam(an_exercise(), 7)
+    def judge(*sources, exercise=None, seed=7, providers=(), isolation="namespaces"):
+        exam = make_exam(exercise or an_exercise(), seed)
         exams = {f"99.double{i}": exam for i in range(len(sources))}
         answers = {i: {"source": s, "status": "", "message": ""} for i, s in zip(exams, sources, strict=True)}
         job = {
@@ -102,8 +105,8 @@ ENDED = {
     "4 GB tensor": (body("import torch\nreturn torch.ones(1 << 30)"), "error", "memory"),
     "a syntax error": ("def double(x)\n    return", "error", "SyntaxError in line 1"),
     "a null byte": ("def double(x):\n    return '\0'", "error", "raised"),
-    "no function": ("double = 3", "error", "defines no function double"),
-    "no cell code": ("", "error", "defines no function double"),
+    "no function": ("double = 3", "error", "defines no function or class double"),
+    "no cell code": ("", "error", "defines no function or class double"),
     "wrong dtype": (body("return (2 * x).double()"), "fail", "dtype float64, expected dtype float32"),
     "wrong shape": (body("return (2 * x)[None]"), "fail", r"shape (1, 3), expected shape (3,)"),
     "NaN": (body("return x * float('nan')"), "fail", "it returned nan"),
@@ -187,6 +190,146 @@ FORGED = {
 def test_a_forgery_earns_nothing_nor_does_the_answer_after_it(judge, source):
     for found in judge(source, "def double(x):\n    return x"):
         assert found["status"] in ("fail", "error", "killed", "timeout"), found
+
+
+# --- modules, and code with a fault -------------------------------------------------------------
+
+
+class Shift(nn.Module):
+    """x plus a learned number for each feature, counting its calls."""
+
+    def __init__(self, features):
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.register_buffer("calls", torch.tensor(0))
+
+    def forward(self, x):
+        self.calls += 1
+        return x + self.bias
+
+
+def shift_cases(rng):
+    return [
+        {"arguments": {"features": c}, "training": c > 2, "inputs": [normal(rng, n, c)]}
+        for n, c in ((2, 3), (3, 2), (1, 4))
+    ]
+
+
+SHIFT = Exercise("99.Shift", 1, Shift, shift_cases, {}, ("Add.",), seconds=SECONDS)
+IMPORTS = "import torch\nfrom torch import nn\n"
+RIGHT_SHIFT = IMPORTS + inspect.getsource(Shift)
+
+
+def shift(old, new):
+    assert old in RIGHT_SHIFT
+    return RIGHT_SHIFT.replace(old, new)
+
+
+ENDED_MODULES = {
+    "not written": (
+        shift("return x + self.bias", "raise NotImplementedError"),
+        "not attempted",
+        "It is not written yet.",
+    ),
+    "a function": ("def Shift(features):\n    return lambda x: x", "fail", "it should be a class"),
+    "other names": (shift("self.bias", "self.offset"), "fail", "its parameters are offset, expected bias"),
+    "another shape": (
+        shift("zeros(features)", "zeros(1)"),
+        "fail",
+        "bias, one of its parameters, has the shape (1,), expected (3,)",
+    ),
+    "no gradient": (
+        shift("x + self.bias", "x + self.bias.detach()"),
+        "fail",
+        "its parameter bias gets no gradient",
+    ),
+    "a wrong gradient": (
+        shift("x + self.bias", "x + 2 * self.bias - self.bias.detach()"),
+        "fail",
+        "the gradient of its parameter bias: 3 of 3 values differ",
+    ),
+    "a buffer that stays": (
+        shift("+= 1", "+= 0"),
+        "fail",
+        "its buffer calls, afterwards: 1 of 1 values differ",
+    ),
+    "no tensor": (
+        shift("x + self.bias", "print"),
+        "fail",
+        "forward returned no tensor but a builtin_function",
+    ),
+    "an error": (shift("x + self.bias", "x + 1 / 0"), "error", "ZeroDivisionError"),
+    "a loop": (shift("x + self.bias", "next(iter(int, 1))"), "timeout", "longer than the 6 s"),
+    "an exit": (shift("super().__init__()", "import os; os._exit(0)"), "killed", "exit status 0"),
+    "an exit in __init__": (shift("super().__init__()", "raise SystemExit"), "error", "SystemExit"),
+    "4 GB of weights": (shift("zeros(features)", "zeros(1 << 30)"), "error", "memory"),
+}
+
+
+@pytest.mark.parametrize(("source", "status", "message"), ENDED_MODULES.values(), ids=ENDED_MODULES)
+def test_a_module_that_fails_gets_its_verdict_and_harms_no_other(judge, source, status, message):
+    before, found, after = judge(RIGHT_SHIFT, source, RIGHT_SHIFT, exercise=SHIFT)
+    assert (found["status"], message in found["message"]) == (status, True), found
+    assert (before["status"], after["status"]) == ("pass", "pass")
+
+
+FORGED_MODULES = {
+    "a runner that returns nothing": (
+        "from cnnlib.course.exercises import module\nmodule.run = lambda answer, case: {}\n"
+        + shift("x + self.bias", "x")
+    ),
+    "a runner that returns the case": (
+        "from cnnlib.course.exercises import module\nmodule.run = lambda answer, case: case\n"
+        + shift("x + self.bias", "x")
+    ),
+    "a state that is a pickle": (
+        "import os, pickle, struct\n"
+        "class P:\n    def __reduce__(self): return os.system, ('touch /tmp/pickled',)\n"
+        "data = pickle.dumps(P())\ndata = struct.pack('>I', len(data)) + data\n"
+        "for n in range(3, 64):\n    try: os.write(n, data)\n    except OSError: pass\n"
+        + shift("x + self.bias", "x")
+    ),
+    "an output that equals all": (
+        shift("x + self.bias", "(x + 0 * self.bias).as_subclass(Same)")
+        + "\nclass Same(torch.Tensor):\n    def __eq__(self, other): return torch.tensor(True)\n"
+    ),
+    "a state that is made up": shift("x + self.bias", "x")
+    + (
+        "\n    def state_dict(self, **options):\n        return {'bias': self.bias, 'calls': self.calls}\n"
+        "    def load_state_dict(self, state):\n        pass\n"
+    ),
+    "gradients that are made up": (
+        shift("x + self.bias", "x + 0 * self.bias")
+        + "\ntorch.autograd.grad = lambda output, wanted, grad, **options: [grad, grad.sum(dim=0)]\n"
+    ),
+}
+
+
+@pytest.mark.parametrize("source", FORGED_MODULES.values(), ids=FORGED_MODULES)
+def test_a_forged_module_earns_nothing_nor_does_the_answer_after_it(judge, source):
+    for found in judge(source, shift("x + self.bias", "x"), exercise=SHIFT):
+        assert found["status"] in ("fail", "error", "killed"), found
+    assert not Path("/tmp/pickled").exists()
+
+
+BUILT = [
+    exercise
+    for path in LESSONS
+    for exercise in exercises(path.stem)
+    if exercise.given or inspect.isclass(exercise.reference)
+]
+
+
+@pytest.mark.parametrize("exercise", BUILT, ids=lambda exercise: exercise.id)
+def test_each_module_and_each_fault_is_graded_in_the_jail_with_a_fresh_seed(judge, exercise):
+    (lesson,) = [path for path in LESSONS if path.stem[:2] == exercise.id[:2]]
+    written = inspect.getsource(inspect.getmodule(exercise.reference)).partition("\nEXERCISES = [")[0]
+    wrong = [f"{written}\n{exercise.name} = {mutant.__name__}" for mutant in exercise.mutants.values()]
+    sources = [exercise.solution, *wrong, exercise.stub, exercise.solution]
+    found = judge(*sources, exercise=exercise, seed=20261, providers=batch._providers(lesson))
+    assert (found[0]["status"], found[-1]["status"]) == ("pass", "pass"), found
+    assert {verdict["status"] for verdict in found[1:-2]} <= {"fail", "error"}, found
+    assert found[-2]["status"] == ("fail" if exercise.given else "not attempted"), found[-2]
 
 
 def test_the_next_learner_finds_a_fresh_jail(judge):
@@ -312,6 +455,8 @@ def test_an_answer_finds_the_imports_and_helpers_that_it_uses_and_no_others(judg
         "def helper(x):\n    return F.relu(x) * TWO - TWO * F.relu(-x)",
         "this is no Python",
         "unused = open('/tmp/unused', 'w')",
+        "x = open('/tmp/unused', 'w')",  # x is a local name in the answers
+        "+".join(["1"] * 20_000),  # too deep for the parser, or for the compiler
         "def helper(x):\n    return None",
     ]
     uses = body("import os\nassert not os.path.exists('/tmp/unused')\nreturn helper(x)")

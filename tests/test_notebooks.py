@@ -61,10 +61,32 @@ def test_it_was_run_from_top_to_bottom(path):
 
 
 @each_lesson
-def test_every_claim_it_shows_holds(path):
+def test_every_claim_it_shows_holds_and_excludes_its_rivals(path):
     claims = runner.claims(read(path))
     assert claims
-    assert all(claim["holds"] for claim in claims)
+    for claim in claims:
+        assert claim["holds"], claim["text"]
+        assert claim["rivals"], claim["text"]
+        assert all(rival["excluded"] and rival["numbers"] for rival in claim["rivals"]), claim["text"]
+
+
+@each_lesson
+def test_every_claim_it_makes_names_rivals(path):
+    made = 0
+    for cell in code_cells(read(path)):
+        for node in ast.walk(ast.parse(re.sub(r"^[%!].*", "", cell.source, flags=re.M))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "claim":
+                made += 1
+                named = {keyword.arg for keyword in node.keywords}
+                assert len(node.args) >= 4 or "rivals" in named, f"cell {cell.id!r}"
+    assert made
+
+
+@each_lesson
+def test_its_free_exercises_come_with_a_folded_solution_or_hint(path):
+    for cell in read(path).cells:
+        if cell.cell_type == "markdown" and "**Exercise" in cell.source and not cell.id.startswith("task-"):
+            assert re.search(r"<details>\s*<summary>(Solution|Hint)", cell.source), f"cell {cell.id!r}"
 
 
 @each_lesson
@@ -100,7 +122,7 @@ def test_its_links_lead_somewhere(path):
 
 
 @each_lesson
-def test_it_imports_cnnlib_before_torchvision(path):
+def test_it_imports_cnnlib_before_torch(path):
     imported = []
     for cell in code_cells(read(path)):
         lines = [line for line in cell.source.splitlines() if not line.lstrip().startswith(("%", "!"))]
@@ -109,6 +131,6 @@ def test_it_imports_cnnlib_before_torchvision(path):
                 imported.append(node.module.split(".")[0])
             elif isinstance(node, ast.Import):
                 imported += [name.name.split(".")[0] for name in node.names]
-    assert "cnnlib" in imported
-    if "torchvision" in imported:
-        assert imported.index("cnnlib") < imported.index("torchvision")
+    assert imported.index("cnnlib") < min(
+        (imported.index(name) for name in ("torch", "torchvision") if name in imported), default=len(imported)
+    )

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from jupyter_client.manager import start_new_kernel
 
 from cnnlib.data import Dataset
 from cnnlib.ground.errors import ParameterError
@@ -183,3 +184,41 @@ def test_a_wrong_number_of_workers_is_refused(workers):
 def test_what_is_no_function_is_refused():
     with pytest.raises(ParameterError, match="function is 3"):
         side_by_side(3, [1])
+
+
+def test_the_stop_button_of_a_notebook_stops_the_workers(tmp_path):
+    code = textwrap.dedent(
+        f"""
+        import os, pathlib, time
+        from cnnlib.train import side_by_side
+        def slow(seed):  # defined in the notebook
+            pathlib.Path({str(tmp_path)!r}, str(os.getpid())).touch()
+            time.sleep(60)
+        side_by_side(slow, range(4), workers=2)
+        """
+    )
+    manager, client = start_new_kernel(kernel_name="python3")
+    try:
+        message = client.execute(code)
+        deadline = time.monotonic() + 60
+        while len(list(tmp_path.iterdir())) < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        manager.interrupt_kernel()
+        reply = client.get_shell_msg(timeout=30)
+        while reply["parent_header"]["msg_id"] != message:
+            reply = client.get_shell_msg(timeout=30)
+        assert reply["content"]["ename"] == "KeyboardInterrupt"
+        for path in tmp_path.iterdir():
+            with pytest.raises(ProcessLookupError):
+                os.kill(int(path.name), 0)
+        time.sleep(1)  # a kernel turns away what is asked for just after an error
+        shown = []
+        client.execute_interactive(
+            "print(side_by_side(lambda seed: seed, [1, 2], progress=False))",
+            timeout=60,
+            output_hook=lambda message: shown.append(message["content"].get("text", "")),
+        )
+        assert "".join(shown) == "[1, 2]\n"
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)

@@ -1,3 +1,9 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import nbformat
 import pytest
 from notebook_tools import claims
@@ -177,6 +183,33 @@ def test_run_prints_progress_and_a_summary(make, tmp_path, capsys):
     assert "raised ZeroDivisionError" in shown
 
 
+def test_several_lessons_run_at_a_time_and_are_summed_up_in_order(make, tmp_path, capsys):
+    slow, quick = make("import time; time.sleep(3)", claims(True)), make(claims(True), name="06_quick.ipynb")
+    environment = dict(os.environ)
+    assert main(["run", str(slow), str(quick), str(slow), "-j", "2", "-o", str(tmp_path / "out")]) == 0
+    assert os.environ == environment
+    lines = capsys.readouterr().out.splitlines()
+    assert lines.index("[2/2] 06_quick …") < [line[:20] for line in lines].index("[2/2] 06_quick: ok, ")
+    rows = [line.split()[0] for line in lines if " ok " in line]
+    assert rows == ["05_test", "06_quick", "total"]
+    assert main(["run", str(quick), "-j", "0", "-o", str(tmp_path / "out")]) == 2
+    assert "-j is 0" in capsys.readouterr().err
+
+
+def test_an_interrupt_shows_what_was_finished_and_has_a_status_of_its_own(make, tmp_path):
+    good, endless = make(claims(True)), make("import time; time.sleep(60)", name="06_endless.ipynb")
+    command = [sys.executable, "-m", "cnnlib", "run", str(good), str(endless), "-o", "out"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, start_new_session=True) as process:
+        while b"06_endless" not in (line := process.stdout.readline()):
+            assert line
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read().decode()
+        assert process.wait(30) == 130
+    assert "Interrupted. Finished until here:" in rest
+    assert "1 of 1 ok" in rest
+
+
 def test_in_place_replaces_only_lessons_that_are_ok(make, tmp_path):
     good, bad = make("print('fresh')"), make("1/0", name="06_bad.ipynb")
     before = bad.read_bytes()
@@ -218,6 +251,6 @@ def test_the_small_commands(make, capsys):
 
 
 def test_output_goes_beside_the_notebooks_by_default():
-    from cnnlib.__main__ import parse_arguments
+    from cnnlib.course.command_line import parse_arguments
 
     assert parse_arguments(["run"]).output == ROOT / "outputs"

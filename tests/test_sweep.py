@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import json
 import math
 import os
 import signal
@@ -16,9 +17,10 @@ from cnnlib.course import sweep, sweep_report
 from cnnlib.course.command_line import main
 from cnnlib.ground.errors import ParameterError
 
-MEASURE = """from cnnlib.measure.claims import claim
-claim("Small seeds are small.", seed < 2, f"seed {seed}, half of it {seed / 2:.1f} %, limit 2")
-claim("The rate is a rate.", lr > 0, f"rate {lr}")"""
+MEASURE = """from cnnlib.measure import claim
+claim("Small seeds are small.", lambda small, large: max(small, large["half"]) < 2,
+      {"small": seed, "large": {"half": seed / 2}}, {"a large seed": {"small": 4}}, form=".1f s")
+claim("The rate is a rate.", lambda rate: rate > 0, {"rate": lr}, {"no rate": {"rate": -lr}})"""
 
 
 @pytest.fixture
@@ -99,15 +101,22 @@ def test_a_sweep_leaves_a_table_a_plot_and_every_notebook(lesson, tmp_path):
     table = rows(folder)
     assert [row["seed"] for row in table] == ["0", "0", "1", "1", "2"]
     assert [row["holds"] for row in table] == ["True", "True", "True", "True", "False"]
-    assert table[2]["evidence"] == "seed 1, half of it 0.5 %, limit 2"
+    assert table[2]["evidence"] == "small 1 s; large half 0.5 s"
+    assert table[2]["excluded"] == "a large seed: small 4 s"
+    assert [row["margin"] for row in table] == ["0.495", "0.495", "0.33", "0.495", ""]
+    assert json.loads(table[2]["measured"]) == {"small": 1, "large": {"half": 0.5}}
+    assert json.loads(table[2]["rivals"]) == {"a large seed": {"small": 4}}
     assert "ClaimFailed" in table[4]["problem"]
     assert all((folder / row["output"]).exists() for row in table)
     with Image.open(folder / "results.png") as image:
         assert min(image.size) > 200
-    summary = sweep_report.summarize(results)
+    summary = (folder / "summary.txt").read_text(encoding="utf-8")
+    assert summary == sweep_report.summarize(results) + "\n"
     assert "2 of 3 runs ok" in summary
     assert "2 of 3  Small seeds are small." in summary
-    assert "seed 1 (± 1), half of it 0.5 (± 0.5) %, limit 2" in summary
+    assert "large half 0.5 ± 0.3 s; small 1.0 ± 0.6 s (mean ± standard error over 3 runs)" in summary
+    assert "  excluded: a large seed: small 4 s\n" in summary
+    assert "smallest margin 0.33, seed=1, to: a large seed" in summary
     assert "seed=2: cell" in summary
 
 
@@ -218,35 +227,42 @@ def test_a_wrong_call_is_refused_before_anything_runs(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize(
-    ("evidence", "values", "words"),
-    [
-        ("none 91.2 %, dropout 92 %", [91.2, 92.0], ["none", "dropout"]),
-        ("slope −3.5e-2", [-0.035], ["slope"]),
-        ("60,000 images", [60000.0], [""]),
-        ("3 × 3 kernels in conv1", [3.0, 3.0], ["", "×"]),
-        ("nothing", [], []),
-    ],
-)
-def test_numbers_are_found_in_evidence(evidence, values, words):
-    assert sweep_report.numbers(evidence) == (values, words)
+def result(seed, measured, rival):
+    claim = {
+        "text": "It gains.",
+        "holds": True,
+        "evidence": "",
+        "measured": measured,
+        "forms": {"gain": ".1f"},
+    }
+    claim["rivals"] = [
+        {"name": "chance", "numbers": rival, "shown": "", "excluded": True, "margin": seed / 10}
+    ]
+    parameters = {"seed": seed}
+    return {
+        "parameters": parameters,
+        "status": "ok",
+        "seconds": 1.0,
+        "problem": "",
+        "output": "",
+        "claims": [claim],
+    }
 
 
-def test_a_run_whose_evidence_has_other_numbers_leaves_a_gap(tmp_path):
-    evidence = ["gain 1, loss 2, share 89.4", "gain 3, loss 4, share 89.4", "no gain"]
+def test_numbers_are_followed_from_run_to_run_where_they_are_there():
+    estimate = {"mean": 4.0, "se": 0.5, "n": 3}
     results = [
-        {
-            "parameters": {"seed": i},
-            "status": "ok",
-            "seconds": 1.0,
-            "problem": "",
-            "output": "",
-            "claims": [{"text": "It gains.", "holds": True, "evidence": text}],
-        }
-        for i, text in enumerate(evidence)
+        result(1, {"gain": 1, "share": 9}, {"gain": 0}),
+        result(2, {"gain": estimate, "share": 9, "more": [1.5]}, {"gain": 0.5}),
+        result(3, {"share": 9}, {"gain": 1.0}),
     ]
     summary = sweep_report.summarize(results)
-    assert "gain 2 (± 1.4), loss 3 (± 1.4), share 89.4\n" in summary + "\n"
+    assert "  gain 2.5 ± 1.5; share 9; more 0 1.5 (mean ± standard error over 3 runs)" in summary
+    assert "  excluded: chance: gain 0.5 ± 0.3 (mean ± standard error over 3 runs)" in summary
+    assert "smallest margin 0.10, seed=1, to: chance" in summary
     lines = sweep_report.plot(results, "A test").axes[0].lines
-    assert [list(line.get_ydata())[:2] for line in lines] == [[1, 3], [2, 4]]  # not the share, which stays
-    assert math.isnan(lines[0].get_ydata()[2])
+    found = {line.get_label(): list(line.get_ydata()) for line in lines}
+    assert found.keys() == {"gain", "gain, chance"}  # not the share, which is the same in every run
+    assert found["gain"][:2] == [1, 4]
+    assert math.isnan(found["gain"][2])
+    assert found["gain, chance"] == [0, 0.5, 1]

@@ -11,6 +11,7 @@ from pathlib import Path
 import nbformat
 
 from cnnlib import __version__
+from cnnlib.course.jobs import run_jobs
 from cnnlib.ground.env import ROOT, report
 from cnnlib.ground.errors import CnnlibError, ParameterError, check_whole
 from cnnlib.ground.files import atomic_path
@@ -32,10 +33,11 @@ def parse_arguments(arguments):
         "-o", "--output", type=Path, default=ROOT / "outputs", metavar="FOLDER", help="default: outputs"
     )
     run.add_argument("--timeout", type=int, metavar="SECONDS", help="limit for each cell; default: none")
+    add_jobs_argument(run)
     run.add_argument(
         "--in-place", action="store_true", help="put each lesson that is ok in the place of its source"
     )
-    run.set_defaults(call=run_command)
+    run.set_defaults(call=run_command, dask=None)
 
     sweep = commands.add_parser("sweep", help="run a lesson with many values of its parameters")
     sweep.add_argument("lesson", metavar="LESSON")
@@ -95,9 +97,15 @@ def add_grading_commands(commands):
     regrade.set_defaults(call=regrade_command)
 
 
+def add_jobs_argument(parser):
+    parser.add_argument(
+        "-j", "--jobs", type=int, default=1, metavar="N", help="so many at a time; default: 1"
+    )
+
+
 def add_executor_arguments(parser):
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("-j", "--jobs", type=int, default=1, metavar="N", help="so many at a time; default: 1")
+    add_jobs_argument(where)
     where.add_argument(
         "--dask", metavar="ADDRESS", help="scheduler of a Dask cluster that sees the same files"
     )
@@ -180,33 +188,46 @@ def print_grades(results, output):
 def run_command(options):
     from cnnlib.course import runner  # papermill takes a second to import; --help need not wait for it
 
-    paths = [runner.find_lesson(name) for name in options.lessons] or runner.lessons()
+    paths = list(dict.fromkeys(map(runner.find_lesson, options.lessons))) or runner.lessons()
     given = given_parameters(options)
     if options.in_place and given:
         raise ParameterError("--in-place keeps the lessons' own parameters; give -p or --in-place, not both")
     for path in paths:  # all of them before the first one runs
         runner.check_parameters(path, given)
 
-    results = []
+    found = {}
+
+    def execute(path):
+        label = f"[{paths.index(path) + 1}/{len(paths)}] {path.stem}"
+        bar = label if sys.stdout.isatty() and options.jobs == 1 else None
+        if bar is None:
+            print(f"{label} …", flush=True)
+        return runner.run_lesson(
+            path, options.output / path.name, given, progress=bar, timeout=options.timeout
+        )
+
+    def finish(path, result):
+        found[path] = result
+        if options.in_place and result.status == "ok":
+            notebook = runner.clean(nbformat.read(result.output, as_version=4))
+            with atomic_path(path) as temporary:
+                nbformat.write(notebook, temporary)
+        label = f"[{paths.index(path) + 1}/{len(paths)}] {path.stem}"
+        print(f"{label}: {result.status}, {result.seconds:.0f} s", flush=True)
+
+    interrupted = False
     try:
-        for number, path in enumerate(paths, start=1):
-            label = f"[{number}/{len(paths)}] {path.stem}"
-            bar = label if sys.stdout.isatty() else None
-            if bar is None:
-                print(f"{label} …", flush=True)
-            output = options.output / path.name
-            result = runner.run_lesson(path, output, given, progress=bar, timeout=options.timeout)
-            if options.in_place and result.status == "ok":
-                notebook = runner.clean(nbformat.read(output, as_version=4))
-                with atomic_path(path) as temporary:
-                    nbformat.write(notebook, temporary)
-            results.append(result)
-            print(f"{label}: {result.status}, {result.seconds:.0f} s", flush=True)
+        with executor_of(options) as executor:
+            run_jobs(execute, {path: path for path in paths}, executor, finish)
     except KeyboardInterrupt:
+        interrupted = True
         print("\nInterrupted. Finished until here:")
+    results = [found[path] for path in paths if path in found]
     if results:
         print("\n" + runner.summarize(results))
-    return 0 if len(results) == len(paths) and all(r.status == "ok" for r in results) else 1
+    if interrupted:
+        return 130
+    return 0 if all(result.status == "ok" for result in results) else 1
 
 
 def given_parameters(options):
@@ -234,7 +255,7 @@ def sweep_command(options):
         results = sweep.sweep(
             lesson, given, output, executor=executor, resume=options.resume, timeout=options.timeout
         )
-    print(f"\n{sweep_report.summarize(results)}\n\nresults.csv, results.png and runs/ are in {output}")
+    print(f"\n{sweep_report.summarize(results)}\n\nresults.csv, summary.txt, results.png and runs/ are in {output}")
     return 0 if all(result["status"] == "ok" for result in results) else 1
 
 

@@ -34,7 +34,9 @@ def release(folder):
         shutil.copy2(ROOT / name, folder / name)
     readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## For instructors")[0]
     lines = [
-        line for line in readme.splitlines(keepends=True) if not line.startswith(("make test", "make bench"))
+        line
+        for line in readme.splitlines(keepends=True)
+        if not line.startswith(("make test", "make check", "make bench"))
     ]
     (folder / "README.md").write_text("".join(lines), encoding="utf-8")
 

@@ -238,7 +238,7 @@ def _close_loop():
 
 
 def claims(notebook):
-    """Return the claims that an executed notebook made: dicts with text, holds and evidence."""
+    """Return the claims that an executed notebook made: dicts as `measure.claims.MIME` describes them."""
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     return [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
 

@@ -6,7 +6,6 @@ Every run leaves its executed notebook and, when it has ended, a small result fi
 interrupted goes on. All results make one table and one plot.
 """
 
-import concurrent.futures
 import hashlib
 import itertools
 import json
@@ -18,7 +17,8 @@ import nbformat
 import numpy as np
 
 from cnnlib.course import runner
-from cnnlib.course.sweep_report import label, plot, table
+from cnnlib.course.jobs import run_jobs
+from cnnlib.course.sweep_report import label, plot, summarize, table
 from cnnlib.ground.errors import ParameterError
 from cnnlib.ground.files import atomic_path
 
@@ -74,7 +74,7 @@ def grid(path, given):
 
 
 def sweep(path, given, output, *, executor=None, resume=False, timeout=None, progress=print):
-    """Run a lesson with every combination of values, and write the table and the plot.
+    """Run a lesson with every combination of values, and write the table, the summary and the plot.
 
     Args:
         path: the lesson's notebook; see `runner.find_lesson`.
@@ -88,7 +88,7 @@ def sweep(path, given, output, *, executor=None, resume=False, timeout=None, pro
 
     Returns:
         list of results in the order of the grid: dicts with parameters, status, seconds, problem, claims
-        (dicts with text, holds, evidence) and output (the executed notebook, relative to the folder).
+        (see `measure.claims.MIME`) and output (the executed notebook, relative to the folder).
 
     Raises:
         ParameterError: see `grid`; or the folder has something in it and `resume` is false.
@@ -114,29 +114,21 @@ def sweep(path, given, output, *, executor=None, resume=False, timeout=None, pro
             f"{result['seconds']:.0f} s, {held} of {len(result['claims'])} claims held"
         )
 
-    if executor is None:
-        for position, job in waiting.items():
-            finish(position, run_one(*job))
-    else:
-        futures = {executor.submit(run_one, *job): position for position, job in waiting.items()}
-        try:
-            for future in concurrent.futures.as_completed(futures):
-                finish(futures[future], future.result())
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            raise
+    run_jobs(run_one, waiting, executor, finish)
     results = [found[position] for position in range(len(runs))]
     with atomic_path(output / "results.csv") as temporary:
         temporary.write_text(table(results), encoding="utf-8")
+    with atomic_path(output / "summary.txt") as temporary:
+        temporary.write_text(summarize(results) + "\n", encoding="utf-8")
     with atomic_path(output / "results.png") as temporary:
         figure = plot(results, runner.read_title(path))
         figure.savefig(temporary, format="png", dpi=100, bbox_inches="tight")
     return results
 
 
-def run_one(path, output, parameters, lesson_sha256, timeout):
+def run_one(job):
     """Run a lesson once and store what came of it: the job that an executor takes."""
+    path, output, parameters, lesson_sha256, timeout = job
     name = _name(parameters)
     result = runner.run_lesson(path, Path(output) / "runs" / f"{name}.ipynb", parameters, timeout=timeout)
     stored = {

@@ -1,43 +1,74 @@
 """What a sweep shows: one table, one plot and a summary of all its runs.
 
-The evidence of a claim is a sentence with numbers in it. Every run gives the same sentence, so its numbers
-can be followed from run to run: as lines in the plot, as mean ± sd in the summary.
+Every claim stores its named numbers and those of its rivals, so they can be followed from run to run: as
+lines in the plot, as mean ± standard error in the summary, with the smallest margin that a rival left.
 """
 
 import csv
 import io
 import itertools
-import re
-from collections import Counter
+import json
 
 import numpy as np
 
-NUMBER = re.compile(r"(?<![\w.])[-−+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?")
+from cnnlib.measure.claims import show_number
+from cnnlib.measure.metrics import mean_se
+
+NO_CLAIM = {"text": "", "holds": "", "evidence": "", "rivals": []}
 
 
 def table(results):
-    """Return a CSV text with a row for each claim of each run; a run without claims has one row."""
+    """Return a CSV text with a row for each claim of each run; a run without claims has one row.
+
+    `measured` and `rivals` hold the numbers as JSON; `margin` is the smallest over the rivals: the share of
+    the way to a rival's numbers that the measured ones could go before the claim would fail.
+    """
     names = list(results[0]["parameters"])
-    header = [*names, "status", "seconds", "claim", "holds", "evidence", "problem", "output"]
+    header = [*names, "status", "seconds", "claim", "holds", "margin", "evidence", "excluded"]
+    header += ["measured", "rivals", "problem", "output"]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     for result in results:
         values = [result["parameters"][name] for name in names]
-        for claim in result["claims"] or [{"text": "", "holds": "", "evidence": ""}]:
-            measured = [claim["text"], claim["holds"], claim["evidence"], result["problem"], result["output"]]
-            writer.writerow([*values, result["status"], f"{result['seconds']:.1f}", *measured])
+        for claim in result["claims"] or [NO_CLAIM]:
+            rivals = claim["rivals"]
+            margin = smallest_margin(claim)
+            numbers = {rival["name"]: rival["numbers"] for rival in rivals}
+            row = [claim["text"], claim["holds"], "" if margin is None else margin[0], claim["evidence"]]
+            row.append(
+                "; ".join(f"{rival['name']}: {rival['shown']}" for rival in rivals if rival["excluded"])
+            )
+            row += [json.dumps(claim.get("measured", {})), json.dumps(numbers)]
+            writer.writerow(
+                [
+                    *values,
+                    result["status"],
+                    f"{result['seconds']:.1f}",
+                    *row,
+                    result["problem"],
+                    result["output"],
+                ]
+            )
     return text.getvalue()
 
 
 def summarize(results):
-    """Return a text: each claim, in how many runs it held, and its evidence with numbers as mean ± sd."""
+    """Return a text: each claim, in how many runs it held, its numbers, its rivals', the smallest margin."""
     lines = [f"{sum(r['status'] == 'ok' for r in results)} of {len(results)} runs ok"]
     for text, found in by_claim(results).items():
         held = sum(claim["holds"] for claim in found.values())
-        lines.append(
-            f"\n{held} of {len(found)}  {text}\n  {_averaged([c['evidence'] for c in found.values()])}"
-        )
+        forms = next(iter(found.values()))["forms"]
+        lines.append(f"\n{held} of {len(found)}  {text}")
+        lines.append("  " + _averaged([claim["measured"] for claim in found.values()], forms))
+        for name, numbers in _rivals(found).items():
+            lines.append(f"  excluded: {name}: {_averaged(list(numbers.values()), forms)}")
+        margins = [(*m, p) for p, claim in found.items() if (m := smallest_margin(claim)) is not None]
+        if margins:
+            margin, rival, position = min(margins)
+            lines.append(
+                f"  smallest margin {margin:.2f}, {label(results[position]['parameters'])}, to: {rival}"
+            )
     lines += [f"{label(r['parameters'])}: {r['problem']}" for r in results if r["problem"]]
     return "\n".join(lines)
 
@@ -51,23 +82,49 @@ def by_claim(results):
     return found
 
 
-def numbers(evidence):
-    """Return the numbers in a text, and the words before each of them.
+def smallest_margin(claim):
+    """Return (margin, name) of the rival that came nearest to passing, or None where none was tried."""
+    return min(((r["margin"], r["name"]) for r in claim["rivals"] if r["margin"] is not None), default=None)
 
-    Returns:
-        (list of floats, list of str): "none 91.2 %, dropout 92 %" gives [91.2, 92.0] and ["none", "dropout"].
-    """
-    values, words, end = [], [], 0
-    for match in NUMBER.finditer(evidence):
-        values.append(float(match.group().replace(",", "").replace("−", "-")))
-        before = evidence[end : match.start()]
-        words.append(re.split(r"[,;%]", before)[-1].strip(" :=(±") or before.strip(" ,;:="))
-        end = match.end()
-    return values, words
+
+def flat(numbers, name=""):
+    """Return a claim's numbers as {name: number}: "lead", "accuracy cnn", "step 0"; an estimate's mean."""
+    if isinstance(numbers, dict) and numbers.keys() == {"mean", "se", "n"}:
+        return {name: numbers["mean"]}
+    if isinstance(numbers, (dict, list)):
+        items = numbers.items() if isinstance(numbers, dict) else enumerate(numbers)
+        return {k: v for key, item in items for k, v in flat(item, f"{name} {key}".strip()).items()}
+    return {name: float(numbers)}
+
+
+def _rivals(found):
+    """Return {rival's name: {position of the run: its numbers}}."""
+    rivals = {}
+    for position, claim in found.items():
+        for rival in claim["rivals"]:
+            rivals.setdefault(rival["name"], {})[position] = rival["numbers"]
+    return rivals
+
+
+def _averaged(numbers, forms):
+    """Return the numbers of several runs as one text; those that vary as mean ± standard error over runs."""
+    columns = {}
+    for one in numbers:
+        for name, value in one.items():
+            for key, number in flat(value, name).items():
+                columns.setdefault((name, key), []).append(number)
+    parts = []
+    for (name, key), values in columns.items():
+        finite = [value for value in values if np.isfinite(value)]
+        value = mean_se(finite) if len(set(finite)) > 1 else values[0]
+        value = int(value) if type(value) is float and value.is_integer() else value
+        parts.append(f"{key.replace('_', ' ')} {show_number(value, forms.get(name, '.3g'))}")
+    runs = f" (mean ± standard error over {len(numbers)} runs)" if any("±" in part for part in parts) else ""
+    return "; ".join(parts) + runs
 
 
 def plot(results, title):
-    """Return a figure: a panel for each claim with the numbers of its evidence; red where it failed.
+    """Return a figure: a panel for each claim with its numbers, its rivals' dotted; red where it failed.
 
     Numbers that are the same in every run are left out: they would only stretch the axis.
     """
@@ -83,13 +140,18 @@ def plot(results, title):
     axes = figure.subplots(rows, columns, squeeze=False).flat
     x, xlabel = _horizontal(results)
     for ax, (text, found) in zip(axes, claims.items(), strict=False):
-        series = [line for line in _series(found, len(results)) if np.nanmax(line[1]) > np.nanmin(line[1])]
+        series = [line for line in _series(found, len(results)) if np.nanmax(line[2]) > np.nanmin(line[2])]
         if found and not series:
             ax.text(0.5, 0.5, "the same in every run", ha="center", va="center", transform=ax.transAxes)
             ax.set_yticks([])
             ax.set_xlim(min(x) - 0.5, max(x) + 0.5)
-        for color, (words, values) in zip(itertools.cycle(COLORS[:6]), series, strict=False):
-            ax.plot(x, values, ".-", color=color, linewidth=1, label=words[:28] or None)
+        colors = dict(
+            zip(dict.fromkeys(name for name, _, _ in series), itertools.cycle(COLORS[:6]), strict=False)
+        )
+        for name, rival, values in series:
+            words = f"{name.replace('_', ' ')}, {rival}" if rival else name.replace("_", " ")
+            style = {"linestyle": ":", "alpha": 0.8} if rival else {}
+            ax.plot(x, values, marker=".", color=colors[name], linewidth=1, label=words[:40], **style)
         for position, claim in found.items():
             if not claim["holds"]:
                 ax.axvline(x[position], color="#D55E00", alpha=0.25, linewidth=8)
@@ -101,7 +163,7 @@ def plot(results, title):
         ax.tick_params(labelsize=7)
         if all(float(value).is_integer() for value in x):
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if 1 <= len(series) <= 4 and any(words for words, _ in series):
+        if 1 <= len(series) <= 6:
             ax.legend(fontsize=6, loc="best")
     for ax in itertools.islice(figure.axes, len(claims), None):
         ax.remove()
@@ -127,32 +189,11 @@ def _horizontal(results):
 
 
 def _series(found, runs):
-    """Return [(words, values)] for each number of a claim's evidence; NaN where a run has no such number."""
-    parsed = {position: numbers(claim["evidence"]) for position, claim in found.items()}
-    if not parsed:
-        return []
-    usual = Counter(len(values) for values, _ in parsed.values()).most_common(1)[0][0]
-    series = np.full((usual, runs), np.nan)
-    words = []
-    for position, (values, labels) in parsed.items():
-        if len(values) == usual:
-            series[:, position], words = values, labels
-    return list(zip(words, series, strict=True))
-
-
-def _averaged(texts):
-    """Return the evidence of several runs as one text, each number that varies as mean ± sd."""
-    parsed = [numbers(text)[0] for text in texts]
-    usual = Counter(map(len, parsed)).most_common(1)[0][0]
-    kept = [(text, values) for text, values in zip(texts, parsed, strict=True) if len(values) == usual]
-    if len(kept) < 2:
-        return texts[0]
-    columns = iter(np.array([values for _, values in kept]).T)
-
-    def averaged(match):
-        values = next(columns)
-        if np.ptp(values) == 0:
-            return match.group()
-        return f"{values.mean():.4g} (± {values.std(ddof=1):.2g})"
-
-    return NUMBER.sub(averaged, kept[0][0])
+    """Return [(number's name, rival's name or "", values)]; NaN where a run has no such number."""
+    sources = {"": {position: claim["measured"] for position, claim in found.items()}} | _rivals(found)
+    series = {}
+    for rival, numbers in sources.items():
+        for position, named in numbers.items():
+            for name, value in flat(named).items():
+                series.setdefault((name, rival), np.full(runs, np.nan))[position] = value
+    return [(name, rival, values) for (name, rival), values in series.items()]

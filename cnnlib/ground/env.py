@@ -112,7 +112,7 @@ def settings(profile, **profiles):
 
 
 def report():
-    """Return the facts that a result depends on, as a dict of strings: versions, device, threads."""
+    """Return the facts that results and their speed depend on, as a dict of strings."""
 
     def installed(package):
         try:
@@ -130,4 +130,14 @@ def report():
         "system": f"{platform.system()} {platform.machine()}",
         "device": str(device),
         "CPU threads": str(torch.get_num_threads()),
+        "threads wait": _waiting(),
     }
+
+
+def _waiting():
+    """Say how OpenMP's threads wait for each other; `cnnlib/__init__.py` tells why it matters."""
+    import cnnlib
+
+    if cnnlib.TORCH_WAS_FIRST:
+        return "spinning for long, slow beside a browser: torch was imported before cnnlib"
+    return f"asleep after {os.environ['GOMP_SPINCOUNT']} turns"

@@ -18,7 +18,12 @@ from cnnlib.ground.errors import ClaimFailed, ParameterError
 from cnnlib.measure.metrics import Estimate
 
 MIME = "application/vnd.cnnlib.claim+json"
-"""Each claim leaves one output of this type, which `cnnlib.course.runner` reads."""
+"""Each claim leaves one output of this type, which the runner and sweeps read.
+
+Its keys: text, holds (it passed and every rival is excluded), evidence (the measured numbers as shown),
+measured (the numbers), forms (name → how it is shown), and rivals: dicts with name, numbers, shown, excluded,
+margin.
+"""
 STEPS = 200  # of the way from the measured numbers to a rival's, at which a test is tried
 
 
@@ -59,7 +64,7 @@ def claim(text, test, measured, rivals, form=".3g"):
     if missing := [name for name in names if name not in measured]:
         raise ParameterError(f"the test takes {', '.join(missing)}, which is not among the measured numbers")
     given = {rival: _numbers(f"the rival {rival!r}", numbers, names) for rival, numbers in rivals.items()}
-    forms = form if isinstance(form, Mapping) else dict.fromkeys(names, form)
+    forms = dict(form) if isinstance(form, Mapping) else dict.fromkeys(names, form)
     holds = _passes(test, measured)
     judged = []
     for rival, numbers in given.items():
@@ -76,7 +81,7 @@ def claim(text, test, measured, rivals, form=".3g"):
             }
         )
     evidence = _shown(measured, forms)
-    _display(text, holds, evidence, _plain(measured), judged)
+    _display(text, holds, evidence, {"measured": _plain(measured), "forms": forms, "rivals": judged})
     if not holds:
         raise ClaimFailed(f"{text} The measured numbers do not bear it out: {evidence}.")
     for rival in judged:
@@ -178,18 +183,20 @@ def _plain(value):
 def _shown(numbers, forms):
     """Return named numbers as one line: "cnn 97.1 ± 0.1 %, mlp 91.8 ± 0.2 % (± standard error, n = 5)"."""
     parts = [
-        f"{name.replace('_', ' ')} {_text(value, forms.get(name, '.3g'))}" for name, value in numbers.items()
+        f"{name.replace('_', ' ')} {show_number(value, forms.get(name, '.3g'))}"
+        for name, value in numbers.items()
     ]
     runs = sorted({n for value in numbers.values() for n in _runs(value)})
     note = f" (mean ± standard error, n = {' or '.join(map(str, runs))})" if runs else ""
     return "; ".join(parts) + note
 
 
-def _text(value, form):
+def show_number(value, form):
+    """Return a number, or several, in a claim's form: a format and a unit."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_text(item, form)}" for key, item in value.items())
+        return ", ".join(f"{key} {show_number(item, form)}" for key, item in value.items())
     if isinstance(value, list):
-        return ", ".join(_text(item, form) for item in value)
+        return ", ".join(show_number(item, form) for item in value)
     spec, _, unit = form.partition(" ")
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -208,13 +215,13 @@ def _runs(value):
     return {value.n} if isinstance(value, Estimate) and value.n > 1 else set()
 
 
-def _display(text, holds, evidence, measured, rivals):
+def _display(text, holds, evidence, data):
     """Show sentence, numbers and excluded rivals, and leave them as data for the runner."""
-    well = holds and all(rival["excluded"] for rival in rivals)
+    well = holds and all(rival["excluded"] for rival in data["rivals"])
     mark, color = ("✓", "#009E73") if well else ("✗", "#D55E00")
     lines = [
         f"{'excluded' if rival['excluded'] else 'NOT excluded'}: {rival['name']}: {rival['shown']}"
-        for rival in rivals
+        for rival in data["rivals"]
     ]
     style = f"border-left: 4px solid {color}; padding: 0.3em 0.8em; margin: 0.3em 0"
     small = "".join(f'<br><span style="opacity: 0.75">{html.escape(line)}</span>' for line in lines)
@@ -222,6 +229,6 @@ def _display(text, holds, evidence, measured, rivals):
     bundle = {
         "text/plain": "\n  ".join([f"{mark} {text}", evidence, *lines]),
         "text/html": f'<div style="{style}">{body}</div>',
-        MIME: {"text": text, "holds": well, "evidence": evidence, "measured": measured, "rivals": rivals},
+        MIME: {"text": text, "holds": well, "evidence": evidence, **data},
     }
     display(bundle, raw=True)

@@ -1,27 +1,34 @@
 """Exercises: each with a solution, fresh random cases, wrong solutions that its check must reject, and hints.
 
-A lesson asks for a function; `check("02.avg_pool2d", avg_pool2d)` compares what it returns with what the
-solution returns, on cases drawn from a public seed. A grader does the same with a seed of its own.
+A lesson asks for a function or a module; `check("02.avg_pool2d", avg_pool2d)` compares what it computes with
+what the solution computes, on cases drawn from a public seed. A grader does the same with a seed of its own.
+Where the lesson hands out code with a fault (`given`), the task is to mend it.
 """
 
+import ast
 import html
 import importlib
 import inspect
+import linecache
 import os
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from cnnlib.course.exercises import plain
+from cnnlib.course.exercises import module, plain
 from cnnlib.course.exercises.judge import AnswerEnded, Verdict, examine
 from cnnlib.ground.errors import CnnlibError, ParameterError
 
 PUBLIC_SEED = 0
 RELEASED = Path(__file__).with_name("released.bin")
 """In a learner copy this file stands in the place of the modules with the solutions."""
+METHODS = ("__init__", "forward")
+"""What a learner is asked to write of a module."""
 
 
 class ExerciseFailed(CnnlibError):  # noqa: N818 - read aloud where it appears
@@ -33,16 +40,21 @@ class Exercise:
     """An exercise of a lesson.
 
     Attributes:
-        id: the lesson's number, a dot and the function's name: "02.avg_pool2d".
+        id: the lesson's number, a dot and the name of the function or class: "02.avg_pool2d".
         points: what a right answer is worth, int >= 1.
-        reference: the solution. Its signature and docstring are the task that the lesson shows.
-        cases: function of a numpy.random.Generator that returns at least three lists of arguments: plain
-            data, several shapes, so that an answer which fits one shape by chance is found out.
+        reference: the solution, a function from plain data to plain data, or a class derived from nn.Module
+            whose forward returns one tensor. Its signature and docstring are the task that the lesson shows.
+        cases: function of a numpy.random.Generator that returns at least three cases of several shapes, so
+            that an answer which fits one shape by chance is found out. A function's case is a list of
+            arguments, plain data; a module's is a dict with "arguments" (of the constructor, by name),
+            "training" and "inputs", to which `module.fill` adds random parameters, buffers and a gradient.
         mutants: dict from a plausible mistake, as a phrase that follows "an answer that …", to a function
-            that makes it; at least three.
+            or class that makes it; at least three.
         hints: strings, from a nudge to nearly the solution.
         rtol, atol: relative and absolute tolerance of floats.
         seconds: time for all cases together.
+        given: one of the mutants, which the lesson hands out to be mended; None: the lesson asks for the
+            whole. No feedback says what its mistake is.
     """
 
     id: str
@@ -54,6 +66,7 @@ class Exercise:
     rtol: float = 1e-4
     atol: float = 1e-5
     seconds: float = 20.0
+    given: Callable | None = None
 
     @property
     def name(self):
@@ -61,11 +74,20 @@ class Exercise:
 
     @property
     def stub(self):
-        """The source that a learner starts from: the reference's signature and docstring, and no body."""
-        lines = inspect.getsource(self.reference).splitlines()
-        quotes = [i for i, line in enumerate(lines) if line.count('"""')]
-        end = quotes[0] if lines[quotes[0]].count('"""') == 2 else quotes[1]
-        return "\n".join([f"# exercise {self.id}", *lines[: end + 1], "    raise NotImplementedError"])
+        """The source that a learner starts from: the task without a body, or with the body of `given`."""
+        source = inspect.getsource(self.reference)
+        head, _ = _head_and_body(source)
+        if self.given:
+            body = _head_and_body(inspect.getsource(self.given))[1].rstrip()
+        elif inspect.isclass(self.reference):
+            methods = [node for node in ast.parse(source).body[0].body if isinstance(node, ast.FunctionDef)]
+            asked = [ast.get_source_segment(source, m, padded=True) for m in methods if m.name in METHODS]
+            body = "\n\n".join(f"{_head_and_body(m)[0]}\n        raise NotImplementedError" for m in asked)
+        else:
+            body = "    raise NotImplementedError"
+        if inspect.isclass(self.reference):
+            body = f"\n{body}"
+        return f"# exercise {self.id}\n{head}\n{body}"
 
     @property
     def solution(self):
@@ -98,35 +120,51 @@ def make_exam(exercise, seed):
         seed: int >= 0; it decides the cases.
 
     Returns:
-        dict: id, points, hints, parameters (names), cases, expected, mistakes, rtol, atol, seconds.
+        dict: id, points, hints, parameters (names), cases, expected, mistakes, given (the source that was
+        handed out to be mended, or ""), rtol, atol, seconds.
     """
-    cases = [plain.simplify(list(case)) for case in exercise.cases(np.random.default_rng(seed))]
+    rng = np.random.default_rng(seed)
+    cases, asked = exercise.cases(rng), exercise.reference
+    if inspect.isclass(asked):
+        cases = [module.fill(exercise.reference, case, rng) for case in cases]
+        asked = partial(asked.forward, None)  # None: its self
+    cases = [plain.simplify(case) for case in cases]
+    inputs = cases[0]["inputs"] if isinstance(cases[0], dict) else cases[0]
+    mutants = {text: mutant for text, mutant in exercise.mutants.items() if mutant is not exercise.given}
     return {
         "id": exercise.id,
         "points": exercise.points,
         "hints": list(exercise.hints),
-        "parameters": list(inspect.signature(exercise.reference).parameters)[: len(cases[0])],
+        "parameters": list(inspect.signature(asked).parameters)[: len(inputs)],
         "cases": cases,
         "expected": [ask(exercise.reference, case) for case in cases],
-        "mistakes": {text: _results(mutant, cases) for text, mutant in exercise.mutants.items()},
+        "mistakes": {text: _results(mutant, cases) for text, mutant in mutants.items()},
+        "given": exercise.stub if exercise.given else "",
         "rtol": exercise.rtol,
         "atol": exercise.atol,
         "seconds": exercise.seconds,
     }
 
 
-def ask(function, arguments):
-    """Call a function with copies of plain arguments; return its result as plain data.
+def ask(answer, case):
+    """Ask an answer a case, with tensors of its own; return its result as plain data.
+
+    Args:
+        answer: a function, or a class derived from nn.Module.
+        case: list of a function's arguments, or dict as `module.fill` returns it.
 
     Raises:
         AnswerEnded: it raised an error, is not written yet, or returned something that is not plain.
     """
     try:
-        result = function(*plain.to_tensors(arguments))
+        given = plain.to_tensors(case)
+        result = module.run(answer, given) if isinstance(case, dict) else answer(*given)
     except NotImplementedError:
         raise AnswerEnded("not attempted", "It is not written yet.") from None
+    except AnswerEnded:
+        raise
     except Exception as error:
-        line = _line(error, function)
+        line = _line(error, answer)
         raise AnswerEnded("error", f"it raised {type(error).__name__}: {str(error)[:500]}{line}") from None
     try:
         return plain.simplify(result)
@@ -141,7 +179,7 @@ def check(exercise_id, answer):
 
     Args:
         exercise_id: such as "02.avg_pool2d"; the lesson's cell names it.
-        answer: the function that was written.
+        answer: the function or class that was written.
 
     Returns:
         Feedback, which a notebook shows.
@@ -155,7 +193,12 @@ def check(exercise_id, answer):
         verdict = examine(exam, lambda arguments: ask(answer, arguments))
     else:
         name = exercise_id.partition(".")[2]
-        verdict = Verdict("error", f"{name} is {answer!r:.80}, and should be a function: `def {name}(…):`.")
+        wanted = f"a class: `class {name}(nn.Module):`"
+        if isinstance(exam["cases"][0], list):
+            wanted = f"a function: `def {name}(…):`"
+        verdict = Verdict("error", f"{name} is {answer!r:.80}, and should be {wanted}.")
+    if not verdict.passed and exam["given"] and squeezed(_cell(answer)) == squeezed(exam["given"]):
+        verdict = Verdict("not attempted", f"What was handed out goes wrong: {verdict.message}")
     feedback = Feedback(exam, verdict)
     if os.environ.get("CNNLIB_STRICT") == "1" and not verdict.passed:
         raise ExerciseFailed(feedback.text)
@@ -175,7 +218,8 @@ class Feedback:
         if self.verdict.passed:
             return f"✓ {self.exam['id']}: right in all {len(self.exam['cases'])} cases, {points}."
         if self.verdict.status == "not attempted":
-            return f"○ {self.exam['id']}: not attempted yet ({points})."
+            symptom = f" {self.verdict.message}" if self.exam["given"] else ""
+            return f"○ {self.exam['id']}: not attempted yet ({points}).{symptom}"
         return f"✗ {self.exam['id']}: {self.verdict.message}"
 
     def __repr__(self):
@@ -218,12 +262,42 @@ def _results(function, cases):
     return results
 
 
-def _line(error, function):
-    """Return ", in its line N" for the line of an answer that raised an error, where it can be told."""
-    code = getattr(function, "__code__", None)
-    trace, line = error.__traceback__, None
+def squeezed(source):
+    """Return a source without what makes no difference: empty lines, trailing spaces, a common indent."""
+    lines = (line.rstrip() for line in textwrap.dedent(source).splitlines())
+    return "\n".join(line for line in lines if line)
+
+
+def _head_and_body(source):
+    """Split a definition's source behind its docstring; where it has none, behind its signature."""
+    lines = source.splitlines()
+    node = ast.parse(textwrap.dedent(source)).body[0]
+    if ast.get_docstring(node) is None:
+        end = next(i for i, line in enumerate(lines, start=1) if line.endswith(":"))
+    else:
+        end = node.body[0].end_lineno
+    return "\n".join(lines[:end]), "\n".join(lines[end:])
+
+
+def _codes(answer):
+    """Return the code objects of a function, or of a class's methods."""
+    parts = vars(answer).values() if inspect.isclass(answer) else [answer]
+    return [part.__code__ for part in parts if hasattr(part, "__code__")]
+
+
+def _cell(answer):
+    """Return the source of the cell or file that defines an answer; "" where there is none."""
+    codes = _codes(answer)
+    return "".join(linecache.getlines(codes[0].co_filename)) if codes else ""
+
+
+def _line(error, answer):
+    """Return " (line N after …)" for the line of an answer that raised an error, where it can be told."""
+    names = {code: f"def {code.co_name}" if inspect.isclass(answer) else "its def" for code in _codes(answer)}
+    trace, found = error.__traceback__, ""
     while trace:
-        if trace.tb_frame.f_code is code:
-            line = trace.tb_lineno - code.co_firstlineno
+        code = trace.tb_frame.f_code
+        if code in names:
+            found = f" (line {trace.tb_lineno - code.co_firstlineno} after {names[code]})"
         trace = trace.tb_next
-    return f" (line {line} after its def)" if line is not None else ""
+    return found

@@ -37,23 +37,25 @@ def examine(exam, ask):
 
     Args:
         exam: dict as `cnnlib.course.exercises.make_exam` builds it.
-        ask: function from a list of arguments (plain data) to the answer's result (plain data); it raises
-            AnswerEnded where there is none.
+        ask: function from a case (plain data) to the answer's result (plain data); it raises AnswerEnded
+            where there is none.
 
     Returns:
         Verdict, at the first case that is not as expected, or a pass.
     """
     results = []
-    for arguments, expected in zip(exam["cases"], exam["expected"], strict=True):
+    for case, expected in zip(exam["cases"], exam["expected"], strict=True):
         try:
-            results.append(ask(arguments))
+            results.append(ask(case))
         except AnswerEnded as ended:
             if ended.verdict.status in ("not attempted", "killed", "timeout"):
                 return ended.verdict
-            return Verdict(ended.verdict.status, f"{ended.verdict.message}\n{_call(exam, arguments)}")
+            return Verdict(ended.verdict.status, f"{ended.verdict.message}\n{_call(exam, case)}")
         problem = difference(expected, results[-1], exam["rtol"], exam["atol"])
         if problem:
-            return Verdict("fail", f"{problem}\n{_call(exam, arguments)}{_mistake(exam, results)}")
+            if isinstance(case, dict):  # a module returns its output only; it has buffers and gradients
+                problem = problem.replace("it returned", "it is")
+            return Verdict("fail", f"{problem}\n{_call(exam, case)}{_mistake(exam, results)}")
     return Verdict("pass")
 
 
@@ -88,7 +90,7 @@ def difference(expected, result, rtol, atol):
     if isinstance(expected, dict):
         if expected.keys() != result.keys():
             return f"it returned the keys {_short(sorted(result))}, expected {_short(sorted(expected))}"
-        problems = (f"{k!r}: {p}" for k in expected if (p := difference(expected[k], result[k], rtol, atol)))
+        problems = (f"{k}: {p}" for k in expected if (p := difference(expected[k], result[k], rtol, atol)))
         return next(problems, "")
     return "" if expected == result else f"it returned {_short(result)}, expected {_short(expected)}"
 
@@ -118,9 +120,16 @@ def _array_difference(expected, result, rtol, atol):
     )
 
 
-def _call(exam, arguments):
-    given = ", ".join(f"{n} = {describe(v)}" for n, v in zip(exam["parameters"], arguments, strict=True))
-    return f"in the case {given}"
+def _call(exam, case):
+    """Say in words which case it is: the arguments of a function, or all that a module was given."""
+    module = isinstance(case, dict)
+    inputs = case["inputs"] if module else case
+    given = ", ".join(f"{n} = {describe(v)}" for n, v in zip(exam["parameters"], inputs, strict=True))
+    if not module:
+        return f"in the case {given}"
+    built = ", ".join(f"{name}={value!r}" for name, value in case["arguments"].items())
+    mode = "training" if case["training"] else "evaluation"
+    return f"in the case {exam['id'].partition('.')[2]}({built}) in {mode} mode, {given}"
 
 
 def _mistake(exam, results):

@@ -1,6 +1,7 @@
 """Exercises of lesson 03, a CNN for handwritten digits."""
 
 import torch
+import torch.nn.functional as F
 
 from cnnlib.course.exercises import Exercise, normal
 
@@ -167,6 +168,135 @@ def gradient_cases(rng):
     return [*cases, [huge, torch.tensor([2, 0])]]
 
 
+def train_steps(weight, bias, images, labels, lr, batch_size):
+    """Train a linear classifier by SGD, with one step for each batch of one pass over the images.
+
+    The batches are batch_size neighbours each, in order; the last one may be smaller. A step moves
+    weight and bias by −lr times the gradient of the mean cross-entropy of its batch.
+    weight: (K, D), bias: (K,), images: (N, D) float tensors; labels: (N,) int64; lr: float;
+    batch_size: int. None of them is changed. Returns [weight, bias] after the last step.
+    """
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    optimizer = torch.optim.SGD([weight, bias], lr=lr)
+    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        loss = F.cross_entropy(x @ weight.T + bias, y)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return [weight, bias]
+
+
+def train_steps_accumulating(weight, bias, images, labels, lr, batch_size):
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    optimizer = torch.optim.SGD([weight, bias], lr=lr)
+    optimizer.zero_grad()
+    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        loss = F.cross_entropy(x @ weight.T + bias, y)
+        loss.backward()
+        optimizer.step()
+    return [weight, bias]
+
+
+def _train(weight, bias, images, labels, lr, batch_size, loss=F.cross_entropy, late=False):
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    grads = [torch.zeros_like(weight), torch.zeros_like(bias)]
+    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        new = torch.autograd.grad(loss(x @ weight.T + bias, y), [weight, bias])
+        grads, used = new, grads if late else new
+        weight, bias = (
+            v.detach().sub(lr * g).requires_grad_() for v, g in zip((weight, bias), used, strict=True)
+        )
+    return [weight, bias]
+
+
+def train_steps_late(*arguments):
+    return _train(*arguments, late=True)
+
+
+def train_steps_of_sum(*arguments):
+    return _train(*arguments, loss=lambda logits, y: F.cross_entropy(logits, y, reduction="sum"))
+
+
+def train_steps_softmax(*arguments):
+    return _train(*arguments, loss=lambda logits, y: F.cross_entropy(logits.softmax(dim=1), y))
+
+
+def train_steps_uphill(weight, bias, images, labels, lr, batch_size):
+    return _train(weight, bias, images, labels, -lr, batch_size)
+
+
+def train_steps_whole_batches(weight, bias, images, labels, lr, batch_size):
+    whole = len(images) // batch_size * batch_size
+    return _train(weight, bias, images[:whole], labels[:whole], lr, batch_size)
+
+
+def train_steps_cases(rng):
+    cases = []
+    for n, batch_size, d, k in ((4, 4, 3, 2), (9, 3, 4, 3), (11, 4, 5, 10), (7, 2, 2, 3)):
+        labels = torch.from_numpy(rng.integers(0, k, n))
+        lr = round(float(rng.uniform(0.2, 0.5)), 2)
+        cases.append([normal(rng, k, d), normal(rng, k), normal(rng, n, d), labels, lr, batch_size])
+    return cases
+
+
+def mean_loss(weight, bias, images, labels, batch_size):
+    """Return the mean cross-entropy and the accuracy of a linear classifier, batch by batch.
+
+    Both are means over the N images, so they do not depend on batch_size, which only limits how
+    many logits exist at a time; the last batch may be smaller.
+    weight: (K, D), bias: (K,), images: (N, D) float tensors; labels: (N,) int64; batch_size: int.
+    Returns a list of two floats.
+    """
+    total, correct = 0.0, 0
+    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        logits = x @ weight.T + bias
+        total += F.cross_entropy(logits, y, reduction="sum").item()
+        correct += (logits.argmax(dim=1) == y).sum().item()
+    return [total / len(labels), correct / len(labels)]
+
+
+def mean_loss_of_batches(weight, bias, images, labels, batch_size):
+    losses, correct = [], 0
+    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        logits = x @ weight.T + bias
+        losses.append(F.cross_entropy(logits, y).item())
+        correct += (logits.argmax(dim=1) == y).sum().item()
+    return [sum(losses) / len(losses), correct / len(labels)]
+
+
+def mean_loss_all_means(weight, bias, images, labels, batch_size):
+    batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
+    parts = torch.tensor([mean_loss(weight, bias, x, y, batch_size) for x, y in batches])
+    return parts.mean(dim=0).tolist()
+
+
+def mean_loss_full_batches(weight, bias, images, labels, batch_size):
+    counted = -(-len(labels) // batch_size) * batch_size
+    return [value * len(labels) / counted for value in mean_loss(weight, bias, images, labels, batch_size)]
+
+
+def mean_loss_sum(weight, bias, images, labels, batch_size):
+    loss, accuracy = mean_loss(weight, bias, images, labels, batch_size)
+    return [loss * len(labels), accuracy]
+
+
+def mean_loss_dropped(weight, bias, images, labels, batch_size):
+    whole = len(images) // batch_size * batch_size
+    return mean_loss(weight, bias, images[:whole], labels[:whole], batch_size)
+
+
+def mean_loss_cases(rng):
+    cases = []
+    for n, batch_size, d, k in ((6, 3, 3, 2), (9, 4, 4, 3), (13, 6, 5, 10), (5, 2, 2, 3)):
+        images, labels = normal(rng, n, d), torch.from_numpy(rng.integers(0, k, n))
+        weight, bias = normal(rng, k, d), normal(rng, k)
+        logits = images @ weight.T + bias
+        labels[:-1] = logits[:-1].argmax(dim=1)
+        labels[-1] = logits[-1].argmin()  # the last batch is the worst, so that its weight counts
+        cases.append([weight, bias, images, labels, batch_size])
+    return cases
+
+
 def shift_images(images, rows, columns):
     """Move each image by its own number of pixels, and fill what becomes free with 0.
 
@@ -175,7 +305,7 @@ def shift_images(images, rows, columns):
     Returns (N, C, H, W) uint8.
     """
     _, _, height, width = images.shape
-    wide = torch.nn.functional.pad(images, (3, 3, 3, 3))
+    wide = F.pad(images, (3, 3, 3, 3))
     moved = [
         image[:, 3 - down : 3 - down + height, 3 - right : 3 - right + width]
         for image, down, right in zip(wide, rows, columns, strict=True)
@@ -313,6 +443,26 @@ EXERCISES = [
         ),
     ),
     Exercise(
+        "03.train_steps",
+        1,
+        train_steps,
+        train_steps_cases,
+        {
+            "clears the gradients once, and then lets them add up": train_steps_accumulating,
+            "steps with the gradient of the batch before": train_steps_late,
+            "takes the gradient of the sum over the batch": train_steps_of_sum,
+            "applies a softmax before the cross-entropy": train_steps_softmax,
+            "goes uphill": train_steps_uphill,
+            "leaves out the last batch where it is smaller": train_steps_whole_batches,
+        },
+        (
+            "The first step is right, the second is not. What does a step leave behind for the next one?",
+            "Print weight.grad after each backward(), and compare with the gradient of that batch alone.",
+            "The lines of a step are all there. Is each of them run as often as it should be?",
+        ),
+        given=train_steps_accumulating,
+    ),
+    Exercise(
         "03.adam_weights",
         3,
         adam_weights,
@@ -328,6 +478,25 @@ EXERCISES = [
             "In the first step m̂ = g and v̂ = g², so each weight moves by almost exactly lr. A good test.",
         ),
         atol=1e-4,
+    ),
+    Exercise(
+        "03.mean_loss",
+        1,
+        mean_loss,
+        mean_loss_cases,
+        {
+            "gives every batch the same weight, however small it is": mean_loss_of_batches,
+            "averages the losses and the accuracies of the batches": mean_loss_all_means,
+            "counts the last batch as if it were full": mean_loss_full_batches,
+            "returns the sum of the losses": mean_loss_sum,
+            "leaves out the last batch where it is smaller": mean_loss_dropped,
+        },
+        (
+            "In which cases is the loss right, in which wrong? Divide the number of images by batch_size.",
+            "With four images in a batch and one in the last: how much does that one count in the mean?",
+            'Sum over images instead, and divide once, at the end: reduction="sum", or loss · len(y).',
+        ),
+        given=mean_loss_of_batches,
     ),
     Exercise(
         "03.shift_images",

@@ -1,7 +1,10 @@
 """Exercises of lesson 05, classic architectures."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from cnnlib.course.exercises import Exercise, normal
 
@@ -232,6 +235,86 @@ def compose_cases(rng):
     return [[normal(rng, m, i, k, k), normal(rng, o, m, size, size)] for m, i, k, o, size in shapes]
 
 
+class VGGBlock(nn.Module):
+    """A block of VGG: 3 × 3 convolutions, each with a ReLU behind it, and one 2 × 2 max pooling.
+
+    There are depth convolutions, with padding 1 and a bias. The first one makes out_channels of
+    in_channels, the others keep them. The parameters are convs.0.weight, convs.0.bias,
+    convs.1.weight and so on. images: (N, in_channels, H, W) float. Returns
+    (N, out_channels, H // 2, W // 2).
+    """
+
+    def __init__(self, in_channels, out_channels, depth):
+        super().__init__()
+        widths = [in_channels] + depth * [out_channels]
+        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
+
+    def forward(self, images):
+        for conv in self.convs:
+            images = F.relu(conv(images))
+        return F.max_pool2d(images, 2)
+
+
+class VGGBlockInList(nn.Module):
+    def __init__(self, in_channels, out_channels, depth):
+        super().__init__()
+        self.convs = []
+        for _ in range(depth):
+            self.convs.append(nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1))
+            in_channels = out_channels
+
+    def forward(self, images):
+        for conv in self.convs:
+            images = F.relu(conv(images))
+        return F.max_pool2d(images, 2)
+
+
+class VGGBlockShared(VGGBlock):
+    def __init__(self, in_channels, out_channels, depth):
+        super().__init__(in_channels, out_channels, 1)
+        self.convs.extend((depth - 1) * [nn.Conv2d(out_channels, out_channels, 3, padding=1)])
+
+
+class VGGBlockOneReLU(VGGBlock):
+    def forward(self, images):
+        for conv in self.convs:
+            images = conv(images)
+        return F.max_pool2d(F.relu(images), 2)
+
+
+class VGGBlockPools(VGGBlock):
+    def forward(self, images):
+        for conv in self.convs:
+            images = F.max_pool2d(F.relu(conv(images)), 2, ceil_mode=True)
+        return images
+
+
+class VGGBlockMean(VGGBlock):
+    def forward(self, images):
+        for conv in self.convs:
+            images = F.relu(conv(images))
+        return F.avg_pool2d(images, 2)
+
+
+class VGGBlockInPlace(VGGBlock):
+    def forward(self, images):
+        for conv in self.convs:
+            images = F.relu(conv(images.relu_()))
+        return F.max_pool2d(images, 2)
+
+
+def block_cases(rng):
+    shapes = ((1, 3, 1, 2, 4, 4), (3, 2, 2, 1, 6, 4), (2, 4, 3, 2, 5, 7), (2, 2, 4, 1, 4, 5))
+    return [
+        {
+            "arguments": {"in_channels": c, "out_channels": d, "depth": depth},
+            "training": bool(i % 2),
+            "inputs": [normal(rng, n, c, h, w)],
+        }
+        for i, (c, d, depth, n, h, w) in enumerate(shapes)
+    ]
+
+
 EXERCISES = [
     Exercise(
         "05.subsampling_gradients",
@@ -265,6 +348,26 @@ EXERCISES = [
             "Two things change along the list: the channels at an int, the size at an 'M'.",
             "Append channels · size · size for every item; then sum, and look for the largest.",
         ),
+    ),
+    Exercise(
+        "05.VGGBlock",
+        1,
+        VGGBlock,
+        block_cases,
+        {
+            "keeps its layers in a list that PyTorch does not look into": VGGBlockInList,
+            "uses one convolution again and again": VGGBlockShared,
+            "has no ReLU between the convolutions": VGGBlockOneReLU,
+            "pools after every convolution": VGGBlockPools,
+            "takes means where it should take maxima": VGGBlockMean,
+            "changes its input in place": VGGBlockInPlace,
+        },
+        (
+            "Which parameters does an optimizer get? Print list(VGGBlock(1, 8, 2).parameters()).",
+            "nn.Module notices parameters, buffers and modules that are assigned to self. What is here?",
+            "nn.ModuleList is a list that is a module.",
+        ),
+        given=VGGBlockInList,
     ),
     Exercise(
         "05.compose_kernels",

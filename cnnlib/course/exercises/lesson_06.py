@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from cnnlib.course.exercises import Exercise, normal
 
@@ -161,6 +162,89 @@ def gradients_cases(rng):
     return cases
 
 
+class PreActivationBlock(nn.Module):
+    """A residual block of two 3 × 3 convolutions with a batch norm and a ReLU BEFORE each of them.
+
+    Parts: bn1, conv1, bn2, conv2, and shortcut, the way around. The convolutions have padding 1 and
+    no bias; conv1 has the stride and changes the number of channels. Nothing follows the addition.
+    Where input and output have one shape (stride 1, equal channels), x itself goes around, and there
+    is no shortcut. Else shortcut is a strided 1 × 1 convolution without bias; it gets what conv1
+    gets. x: (N, in_channels, H, W) float. Returns (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+    """
+
+    def __init__(self, in_channels, out_channels, stride=1):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.shortcut = None
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+    def forward(self, x):
+        active = F.relu(self.bn1(x))
+        around = x if self.shortcut is None else self.shortcut(active)
+        return around + self.conv2(F.relu(self.bn2(self.conv1(active))))
+
+
+class PreActivationLastReLU(PreActivationBlock):
+    def forward(self, x):
+        return F.relu(super().forward(x))
+
+
+class PreActivationRaw(PreActivationBlock):
+    def forward(self, x):
+        around = x if self.shortcut is None else self.shortcut(x)
+        return around + self.conv2(F.relu(self.bn2(self.conv1(F.relu(self.bn1(x))))))
+
+
+class PreActivationAround(PreActivationBlock):
+    def forward(self, x):
+        active = F.relu(self.bn1(x))
+        around = active if self.shortcut is None else self.shortcut(active)
+        return around + self.conv2(F.relu(self.bn2(self.conv1(active))))
+
+
+class PreActivationNoReLU(PreActivationBlock):
+    def forward(self, x):
+        active = self.bn1(x)
+        around = x if self.shortcut is None else self.shortcut(active)
+        return around + self.conv2(F.relu(self.bn2(self.conv1(active))))
+
+
+class PreActivationLate(PreActivationBlock):
+    def __init__(self, in_channels, out_channels, stride=1):
+        super().__init__(in_channels, out_channels, stride)
+        self.conv1.stride, self.conv2.stride = (1, 1), (stride, stride)
+
+
+class PreActivationAlways(PreActivationBlock):
+    def __init__(self, in_channels, out_channels, stride=1):
+        super().__init__(in_channels, out_channels, stride)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+
+class PreActivationInPlace(PreActivationBlock):
+    def forward(self, x):
+        if self.shortcut is not None:
+            return super().forward(x)
+        x += self.conv2(F.relu(self.bn2(self.conv1(F.relu(self.bn1(x))))))
+        return x
+
+
+def preactivation_cases(rng):
+    shapes = ((3, 3, 1, 5, 4), (3, 4, 2, 5, 6), (2, 4, 1, 3, 3), (3, 3, 2, 6, 5), (4, 4, 1, 2, 5))
+    return [
+        {
+            "arguments": {"in_channels": c, "out_channels": d} | ({"stride": stride} if i else {}),
+            "training": i in (0, 1, 3),
+            "inputs": [normal(rng, 2, c, h, w)],
+        }
+        for i, (c, d, stride, h, w) in enumerate(shapes)
+    ]
+
+
 def dense_kernels(weight, groups):
     """Return the kernels of an ordinary convolution that computes what a grouped one computes.
 
@@ -306,6 +390,28 @@ EXERCISES = [
             "The output depends on x in two ways, x itself and ReLU(x Wᵀ); their gradients add up.",
             "Through the block: (g · [x Wᵀ > 0]) @ W. Around it: g. Their sum is the next g.",
         ),
+        atol=1e-4,
+    ),
+    Exercise(
+        "06.PreActivationBlock",
+        points=2,
+        reference=PreActivationBlock,
+        cases=preactivation_cases,
+        mutants={
+            "applies a ReLU after the addition": PreActivationLastReLU,
+            "projects x itself where the normalised and rectified x belongs": PreActivationRaw,
+            "lets the rectified x go around where x itself belongs": PreActivationAround,
+            "leaves out the first ReLU": PreActivationNoReLU,
+            "gives the stride to the second convolution": PreActivationLate,
+            "has a shortcut even where the shapes agree": PreActivationAlways,
+            "adds to its input in place": PreActivationInPlace,
+        },
+        hints=(
+            "bn1 normalises the input: how many channels has it? And bn2?",
+            "Compute relu(bn1(x)) once; conv1 takes it, and so does shortcut where there is one.",
+            "Set self.shortcut = None where it is not needed; then it adds no names to the state dict.",
+        ),
+        rtol=1e-3,
         atol=1e-4,
     ),
     Exercise(

@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from cnnlib.course.exercises import Exercise, normal
 
@@ -131,6 +132,116 @@ def sync_cases(rng):
     for devices, channels in ((1, 3), (2, 1), (4, 5), (8, 2)):
         counts = torch.from_numpy(rng.integers(2, 40, devices))
         cases.append([normal(rng, devices, channels), normal(rng, devices, channels).square(), counts])
+    return cases
+
+
+class GhostBatchNorm2d(nn.Module):
+    """Batch norm for large batches: each ghost of the batch is normalised by itself.
+
+    In training mode a ghost is ghost_size neighbouring images; the last one may be smaller. Each is
+    normalised by its own mean and biased variance, and moves the running statistics as a batch of
+    its own would, one ghost after the other. In evaluation mode there are no ghosts: the running
+    statistics serve all images. eps is 1e-5, momentum the share of the new ghost. Parameters
+    weight and bias, buffers running_mean and running_var, (num_features,) each, begin as those of
+    nn.BatchNorm2d. x: (N, num_features, H, W) float. Returns the same shape.
+    """
+
+    def __init__(self, num_features, ghost_size, momentum=0.1):
+        super().__init__()
+        self.ghost_size, self.momentum = ghost_size, momentum
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, x):
+        ghosts = x.split(self.ghost_size) if self.training else [x]
+        return torch.cat([self.normalise(ghost) for ghost in ghosts])
+
+    def normalise(self, x):
+        statistics = self.running_mean, self.running_var  # in training they are moved in place
+        return F.batch_norm(x, *statistics, self.weight, self.bias, self.training, self.momentum)
+
+
+class GhostWhole(GhostBatchNorm2d):
+    def forward(self, x):
+        return self.normalise(x)
+
+
+class GhostAlways(GhostBatchNorm2d):
+    def forward(self, x):
+        if self.training:
+            return super().forward(x)
+        return torch.cat(
+            [F.batch_norm(g, None, None, self.weight, self.bias, True) for g in x.split(self.ghost_size)]
+        )
+
+
+class GhostInterleaved(GhostBatchNorm2d):
+    def forward(self, x):
+        if not self.training:
+            return super().forward(x)
+        ghosts, out = -(-len(x) // self.ghost_size), torch.empty_like(x)
+        for first in range(ghosts):
+            out[first::ghosts] = self.normalise(x[first::ghosts])
+        return out
+
+
+class GhostOnce(GhostBatchNorm2d):
+    def forward(self, x):
+        before = [self.running_mean.clone(), self.running_var.clone()]
+        out = super().forward(x)
+        if self.training:
+            ghosts = x.detach().split(self.ghost_size)
+            means = torch.stack([g.mean(dim=(0, 2, 3)) for g in ghosts])
+            variances = torch.stack([g.var(dim=(0, 2, 3)) for g in ghosts])
+            self.running_mean = before[0].lerp(means.mean(dim=0), self.momentum)
+            self.running_var = before[1].lerp(variances.mean(dim=0), self.momentum)
+        return out
+
+
+class GhostByHand(GhostBatchNorm2d):
+    """The mutants that write the statistics out differ in these."""
+
+    correction, old, detached = 1, False, True
+
+    def normalise(self, x):
+        if not self.training:
+            return super().normalise(x)
+        mean, var = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3), correction=self.correction)
+        if self.detached:
+            mean, var = mean.detach(), var.detach()
+        share = 1 - self.momentum if self.old else self.momentum
+        self.running_mean = (1 - share) * self.running_mean + share * mean
+        self.running_var = (1 - share) * self.running_var + share * var
+        return F.batch_norm(x, None, None, self.weight, self.bias, True)
+
+
+class GhostBiased(GhostByHand):
+    correction = 0
+
+
+class GhostOldShare(GhostByHand):
+    old = True
+
+
+class GhostGraph(GhostByHand):
+    detached = False
+
+
+def ghost_cases(rng):
+    cases = []
+    for n, c, h, w, size, training in (
+        *((4, 3, 2, 2, 2, True), (5, 2, 3, 1, 2, True), (6, 4, 2, 3, 4, True)),
+        *((3, 2, 2, 2, 8, True), (5, 3, 2, 2, 2, False), (1, 2, 1, 1, 4, False)),
+    ):
+        arguments = {"num_features": c, "ghost_size": size}
+        if n != 4:
+            arguments["momentum"] = round(float(rng.uniform(0.15, 0.4)), 3)
+        drift = torch.arange(float(n)).view(-1, 1, 1, 1)  # ghosts differ, so it matters which images they are
+        cases.append(
+            {"arguments": arguments, "training": training, "inputs": [normal(rng, n, c, h, w) + drift]}
+        )
     return cases
 
 
@@ -296,6 +407,29 @@ EXERCISES = [
             "A device's sum of values is its mean times its count. Its sum of squares?",
             "E[x²] = variance + mean², on each device and over all of them.",
             "variance = Σ counts · (variances + (means − mean)²) / Σ counts.",
+        ),
+        rtol=1e-3,
+        atol=1e-4,
+    ),
+    Exercise(
+        "08.GhostBatchNorm2d",
+        points=3,
+        reference=GhostBatchNorm2d,
+        cases=ghost_cases,
+        mutants={
+            "normalises the batch as a whole": GhostWhole,
+            "uses the statistics of ghosts in evaluation mode too": GhostAlways,
+            "makes ghosts of images that are no neighbours": GhostInterleaved,
+            "moves the running statistics once, towards the mean over the ghosts": GhostOnce,
+            "stores the biased variance": GhostBiased,
+            "takes momentum for the share of the old statistics": GhostOldShare,
+            "stores statistics that still hang on the graph": GhostGraph,
+        },
+        hints=(
+            "x.split(ghost_size) cuts along the first axis; the last part is smaller where it must be.",
+            "The variance that normalises is not the one that is stored; section 2 has both, and momentum.",
+            "What is stored is no part of the function that is trained: detach() it.",
+            "F.batch_norm moves the running statistics that it is given, in place, when training is True.",
         ),
         rtol=1e-3,
         atol=1e-4,

@@ -1,6 +1,5 @@
 """Grading a folder of submissions: with any executor, with progress, and resumable to the same grades."""
 
-import concurrent.futures
 import csv
 import datetime
 import hashlib
@@ -19,6 +18,7 @@ from cnnlib.course.exercises import exercises, make_exam, plain
 from cnnlib.course.grading import jail, reports
 from cnnlib.course.grading.one import grade_submission
 from cnnlib.course.grading.submission import SubmissionError, read_bytes
+from cnnlib.course.jobs import run_jobs
 from cnnlib.course.release import release_package
 from cnnlib.ground.env import DATA
 from cnnlib.ground.errors import ParameterError
@@ -122,7 +122,14 @@ def _grade_all(output, run, found, people, executor, progress):
         else:
             folder = str(output.resolve())
             jobs[student] = {"path": str(path), "folder": folder, "isolation": run["isolation"]}
-    _run_jobs(jobs, executor, output, results, progress)
+    total = len(results) + len(jobs)
+
+    def finish(student, result):
+        _write_json(_stored(output, student), result)
+        results[student] = result
+        progress(f"[{len(results)}/{total}] {student}: {_in_short(result)}")
+
+    run_jobs(grade_submission, jobs, executor, finish)
     ordered = [
         {"student_id": student, "page": f"{slug(student)}.html", "name": "", "email": ""}
         | people.get(student, {})
@@ -131,6 +138,13 @@ def _grade_all(output, run, found, people, executor, progress):
     ]
     reports.write_all(output, run, ordered)
     return ordered
+
+
+def _in_short(result):
+    if result["status"] != "graded":
+        return f"{result['status']}: {result['message'][:80]}"
+    entries = result["exercises"].values()
+    return f"{sum(e['score'] for e in entries)} of {sum(e['max_score'] for e in entries)}"
 
 
 MISSING = {"sha256": "", "status": "missing", "message": "No submission.", "flags": [], "exercises": {}}
@@ -226,38 +240,6 @@ def _providers(lesson):
         c for c in wanted if any(t == "setup" or t.startswith("defines-") for t in c.metadata.get("tags", []))
     ]
     return [cell.source for cell in tagged]
-
-
-def _run_jobs(jobs, executor, output, results, progress):
-    def finish(student, result):
-        _write_json(_stored(output, student), result)
-        results[student] = result
-        score = sum(e["score"] for e in result["exercises"].values())
-        worth = sum(e["max_score"] for e in result["exercises"].values())
-        what = (
-            f"{score} of {worth}"
-            if result["status"] == "graded"
-            else f"{result['status']}: {result['message'][:80]}"
-        )
-        progress(f"[{len(results)}/{len(results) + len(waiting)}] {student}: {what}")
-
-    waiting = dict(jobs)
-    if executor is None:
-        for student, job in jobs.items():
-            result = grade_submission(job)
-            del waiting[student]
-            finish(student, result)
-        return
-    futures = {executor.submit(grade_submission, job): student for student, job in jobs.items()}
-    try:
-        for future in concurrent.futures.as_completed(futures):
-            student = futures[future]
-            del waiting[student]
-            finish(student, future.result())
-    except BaseException:
-        for future in futures:
-            future.cancel()
-        raise
 
 
 def slug(student):

@@ -63,13 +63,13 @@ class Worker:
         """
         self._request({"name": name, "source": source, "providers": providers}, "loaded", deadline)
 
-    def call(self, name, arguments, deadline):
-        """Return what an answer returns for plain arguments.
+    def call(self, name, case, deadline):
+        """Return what `exercises.ask` makes of an answer and a case, both ways plain data.
 
         Raises:
             AnswerEnded: it raised an error, took too long, or ended the process.
         """
-        return self._request({"name": name, "arguments": arguments}, "result", deadline)
+        return self._request({"name": name, "case": case}, "result", deadline)
 
     def _request(self, request, key, deadline):
         data = plain.dumps(request)

@@ -54,7 +54,7 @@ def _ask(worker, exam, source, providers):
         deadline = time.monotonic() + exam["seconds"]  # starting Python is not the answer's time
     try:
         worker.load(name, source, providers, deadline)
-        verdict = judge.examine(exam, lambda arguments: worker.call(name, arguments, deadline))
+        verdict = judge.examine(exam, lambda case: worker.call(name, case, deadline))
     except AnswerEnded as ended:
         verdict = ended.verdict
     if verdict.status == "timeout":

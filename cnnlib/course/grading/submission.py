@@ -6,6 +6,7 @@ import re
 import stat
 from dataclasses import dataclass, field
 
+from cnnlib.course.exercises import squeezed
 from cnnlib.ground.errors import CnnlibError
 
 SIZE_LIMIT = 20 << 20
@@ -120,7 +121,7 @@ def code_cells(content):
 def find_answers(cells, exercises):
     """Return the answer to each exercise: dict from its id to Answer.
 
-    An answer is a code cell that defines the exercise's function. Where several do, the one in the
+    An answer is a code cell that defines the exercise's function or class. Where several do, the one in the
     exercise's own cell (by id) is taken, then one that has the exercise's first line, then any other; among
     equals the last one, for it is the one that counted when the learner ran the notebook. Cells
     that are still as they were handed out stand back behind all others.
@@ -139,7 +140,7 @@ def find_answers(cells, exercises):
             by_id, by_marker = cell.id == f"exercise-{name}", bool(marker.search(cell.source))
             own |= by_id or by_marker
             if defines.search(cell.source):
-                attempted = _squeezed(cell.source) != _squeezed(exercise["stub"])
+                attempted = squeezed(cell.source) != squeezed(exercise["stub"])
                 ranked.append((attempted, 2 * by_id + by_marker, position, cell))
         answers[exercise["id"]] = _choose(ranked, name, own)
     return answers
@@ -148,7 +149,9 @@ def find_answers(cells, exercises):
 def _choose(ranked, name, own):
     if not ranked:
         if own:
-            return Answer(status="not attempted", message=f"The exercise's cell defines no function {name}.")
+            return Answer(
+                status="not attempted", message=f"The exercise's cell defines no function or class {name}."
+            )
         return Answer(status="missing", message=f"No cell defines {name}.")
     attempted, match, _, cell = max(ranked, key=lambda r: r[:3])
     if not attempted:
@@ -172,10 +175,6 @@ def _code_cell(cell):
     source = source if isinstance(source, str) else ""
     source = source.encode("utf-8", errors="replace").decode()  # halves of surrogate pairs become "?"
     return CodeCell(str(cell.get("id", ""))[:100], source)
-
-
-def _squeezed(source):
-    return re.sub(r"\s+", " ", source).strip()
 
 
 def _list(value):

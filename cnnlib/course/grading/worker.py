@@ -6,20 +6,26 @@ data. Nothing that it says is believed: the other side checks each reply against
 
 import ast
 import builtins
+import dis
 import os
 import re
 import struct
 import sys
+import types
 
 from cnnlib.course.exercises import ask, plain
 from cnnlib.course.exercises.judge import AnswerEnded
+
+LOADS = ("LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
+"""The instructions by which Python looks for a global name."""
 
 
 def needed(answer, providers):
     """Return the statements of other cells that an answer depends on, in the cells' order.
 
     A statement is needed when it defines a name that the answer, or a needed statement, uses and does not
-    define itself. So the answer finds its lesson's imports, and nothing else of the lesson is run.
+    define itself; the local names of a function are none of these. So the answer finds its lesson's imports,
+    and nothing else of the lesson is run.
 
     Args:
         answer: ast.Module
@@ -29,19 +35,19 @@ def needed(answer, providers):
     for source in providers:
         try:
             tree = parse(source)
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, RecursionError, MemoryError):
             continue
         for statement in tree.body:
             for name in _bound(statement):
                 defines.setdefault(name, len(statements))
             statements.append(statement)
-    found, search = set(), _used(answer) - {name for s in answer.body for name in _bound(s)}
+    found, search = set(), _used(answer.body) - {name for s in answer.body for name in _bound(s)}
     while search:
         name = search.pop()
         position = defines.get(name)
         if position is not None and position not in found and not hasattr(builtins, name):
             found.add(position)
-            search |= _used(statements[position])
+            search |= _used([statements[position]])
     return [statements[position] for position in sorted(found)]
 
 
@@ -66,15 +72,24 @@ def _bound(statement):
     return []
 
 
-def _used(tree):
-    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+def _used(statements):
+    """Return the global names that statements use; none where they cannot be compiled."""
+    try:
+        codes = [compile(ast.Module(statements, []), "<used>", "exec")]
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    names = set()
+    for code in codes:  # it grows by the code of functions and classes inside
+        names |= {i.argval for i in dis.get_instructions(code) if i.opname in LOADS}
+        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
+    return names
 
 
 def load(name, source, providers):
-    """Run an answer's cell and return the function that it defines.
+    """Run an answer's cell and return the function or class that it defines.
 
     Raises:
-        AnswerEnded: the cell cannot be run, or defines no such function.
+        AnswerEnded: the cell cannot be run, or defines no such thing.
     """
     try:
         tree = parse(source)
@@ -91,7 +106,7 @@ def load(name, source, providers):
         message = f"the cell raised {type(error).__name__}{where}: {text}"
         raise AnswerEnded("error", message) from None
     if not callable(namespace.get(name)):
-        raise AnswerEnded("error", f"the cell defines no function {name}")
+        raise AnswerEnded("error", f"the cell defines no function or class {name}")
     return namespace[name]
 
 
@@ -101,17 +116,17 @@ def main():
     for number in (0, 1, 2):  # what an answer prints or asks for goes nowhere
         os.dup2(null, number)
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115
-    functions = {}
+    answers = {}
     _send(replies, {"ready": True})
     while header := requests.read(4):
         request = plain.loads(requests.read(*struct.unpack(">I", header)))
         name = request["name"]
         try:
             if "source" in request:
-                functions[name] = load(name, request["source"], request["providers"])
+                answers[name] = load(name, request["source"], request["providers"])
                 reply = {"loaded": name}
             else:
-                reply = {"result": ask(functions[name], request["arguments"])}
+                reply = {"result": ask(answers[name], request["case"])}
         except AnswerEnded as ended:
             reply = {"ended": ended.verdict.status, "message": ended.verdict.message}
         except BaseException as error:  # SystemExit, KeyboardInterrupt and what an answer derives from them

@@ -1,0 +1,80 @@
+"""What training costs beside other busy processes, with the short spin that cnnlib sets and with OpenMP's.
+
+    .venv/bin/python benchmarks/busy_machine.py
+
+Each measurement is a fresh process, since OpenMP reads its settings once: it trains `simple_cnn` on 6,400
+digits three times and reports the median. The two settings take turns, so that a busy moment of the machine
+hits both. Printed are the seconds (median and quartiles over the rounds) and, for each number of foreign busy
+processes, the ratio to the quiet time with OpenMP's own setting. On the quiet machine the ratio is the cost
+of the short spin: at most 1.03 is wanted; beside one busy process at most 2.5.
+"""
+
+import argparse
+import os
+import statistics
+import subprocess
+import sys
+
+TRAIN = """
+import statistics, time
+from cnnlib.data import load
+from cnnlib.ground import set_seed
+from cnnlib.models import make_model
+from cnnlib.train import fit
+digits = load("mnist", "train")[:6_400]
+seconds = []
+for _ in range(4):
+    set_seed(0)
+    model = make_model("simple_cnn")
+    started = time.perf_counter()
+    fit(model, digits, epochs=1, batch_size=64, progress=False, device="cpu")
+    seconds.append(time.perf_counter() - started)
+print(statistics.median(seconds[1:]))  # the first one warms up
+"""
+OWN = "300000"  # what GNU's OpenMP does where nobody says anything
+
+
+def measure(spin):
+    environment = os.environ | ({"GOMP_SPINCOUNT": spin} if spin else {})
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN], env=environment, capture_output=True, text=True, check=True
+    )
+    return float(done.stdout)
+
+
+def rounds(count, busy):
+    """Return {setting: seconds of each round} beside so many busy processes."""
+    found = {"OpenMP's own": [], "short spin": []}
+    foreign = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+    try:
+        for _ in range(count):
+            found["OpenMP's own"].append(measure(OWN))
+            found["short spin"].append(measure(""))
+    finally:
+        for process in foreign:
+            process.kill()
+            process.wait()
+    return found
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each; default: 5")
+    count = parser.parse_args().rounds
+    from cnnlib.ground import report  # after the environment is settled; it also says which machine this is
+
+    print(", ".join(f"{name} {value}" for name, value in report().items()), flush=True)
+    print(f"{'busy':>4}  {'setting':<13}  {'seconds':>18}  {'ratio to quiet':>14}")
+    quiet = None
+    for busy in (0, 1, 2):
+        found = rounds(count, busy)
+        quiet = quiet or statistics.median(found["OpenMP's own"])
+        for setting, seconds in found.items():
+            low, middle, high = statistics.quantiles(seconds, n=4)
+            print(f"{busy:>4}  {setting:<13}  {middle:5.2f} ({low:.2f}–{high:.2f})  {middle / quiet:>14.2f}")
+        pairs = [b / a for a, b in zip(*found.values(), strict=True)]
+        print(f"      run by run, short spin / OpenMP's own: {statistics.median(pairs):.2f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
