@@ -63,5 +63,5 @@ def test_images_are_used_and_drawn_by_a_script():
 
 
 def test_the_number_of_exercises_is_right():
-    (count,) = re.findall(r"(\d+) functions to write", text("README.md"))
+    (count,) = re.findall(r"(\d+) functions and modules to write", text("README.md"))
     assert int(count) == sum(len(exercises(path.stem)) for path in LESSONS)

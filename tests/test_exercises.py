@@ -444,6 +444,37 @@ def test_a_wrong_module_gets_one_clear_sentence(track, answer, message):
     assert re.search(message, repr(feedback)), repr(feedback)
 
 
+class Lookup(nn.Module):
+    """A row of numbers for each int."""
+
+    def __init__(self, rows):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(rows, 2))
+
+    def forward(self, numbers):
+        return self.weight[numbers]
+
+
+class Idle(Lookup):
+    """A row of numbers for each int, and a number that nothing depends on."""
+
+    def __init__(self, rows):
+        super().__init__(rows)
+        self.idle = nn.Parameter(torch.zeros(1))
+
+
+def lookup_cases(rng):
+    numbers = [torch.from_numpy(rng.integers(0, rows, 4)) for rows in (2, 3, 5)]
+    return [{"arguments": {"rows": 5}, "training": True, "inputs": [n]} for n in numbers]
+
+
+def test_an_int_input_needs_no_gradient_and_each_parameter_of_a_reference_does():
+    exercise = Exercise("99.Lookup", 1, Lookup, lookup_cases, {}, ())
+    assert verdict(exercise, Lookup, 0).passed
+    with pytest.raises(AnswerEnded, match="its parameter idle gets no gradient"):
+        make_exam(Exercise("99.Idle", 1, Idle, lookup_cases, {}, ()), 0)
+
+
 def test_a_module_that_is_not_written_is_not_attempted(track):
     class Begun(Track):
         def forward(self, x):

@@ -259,7 +259,11 @@ ENDED_MODULES = {
         "forward returned no tensor but a builtin_function",
     ),
     "an error": (shift("x + self.bias", "x + 1 / 0"), "error", "ZeroDivisionError"),
-    "a loop": (shift("x + self.bias", "next(iter(int, 1))"), "timeout", "longer than the 6 s"),
+    "a loop": (
+        shift("x + self.bias", "next(i for i in iter(int, 1) if i)"),
+        "timeout",
+        "longer than the 6 s",
+    ),
     "an exit": (shift("super().__init__()", "import os; os._exit(0)"), "killed", "exit status 0"),
     "an exit in __init__": (shift("super().__init__()", "raise SystemExit"), "error", "SystemExit"),
     "4 GB of weights": (shift("zeros(features)", "zeros(1 << 30)"), "error", "memory"),

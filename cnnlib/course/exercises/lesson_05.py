@@ -1,7 +1,5 @@
 """Exercises of lesson 05, classic architectures."""
 
-from itertools import pairwise
-
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -246,8 +244,10 @@ class VGGBlock(nn.Module):
 
     def __init__(self, in_channels, out_channels, depth):
         super().__init__()
-        widths = [in_channels] + depth * [out_channels]
-        self.convs = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(widths))
+        self.convs = nn.ModuleList()
+        for _ in range(depth):
+            self.convs.append(nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1))
+            in_channels = out_channels
 
     def forward(self, images):
         for conv in self.convs:
