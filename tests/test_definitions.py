@@ -11,20 +11,24 @@ import torch
 from notebook_tools import LESSONS, defined, definitions
 from torch import nn
 
-from cnnlib import (
-    augment,
+from cnnlib import data, train
+from cnnlib.inside import features, landscape
+from cnnlib.measure import complexity, metrics
+from cnnlib.models import (
+    alexnet,
     batch_norm,
-    complexity,
-    data,
-    features,
-    landscape,
+    efficientnet,
+    fast,
+    inception,
     layers,
-    metrics,
+    lenet,
+    make_model,
     pretrained,
-    train,
+    resnet,
+    vgg,
 )
-from cnnlib.models import alexnet, efficientnet, fast, inception, lenet, make_model, resnet, vgg
 from cnnlib.models.init import kaiming
+from cnnlib.train import augment, loop
 
 CHECKS = {}
 
@@ -557,8 +561,8 @@ def _(shown):
 
 @check("10_capstone", "FAST")
 def _(shown):
-    assert {name: train._name(value) for name, value in shown.items()} == {
-        name: train._name(value) for name, value in train.FAST.items()
+    assert {name: loop._name(value) for name, value in shown.items()} == {
+        name: loop._name(value) for name, value in train.FAST.items()
     }
 
 

@@ -171,10 +171,9 @@ def gradient_cases(rng):
 def train_steps(weight, bias, images, labels, lr, batch_size):
     """Train a linear classifier by SGD, with one step for each batch of one pass over the images.
 
-    The batches are batch_size neighbours each, in order; the last one may be smaller. A step moves
-    weight and bias by −lr times the gradient of the mean cross-entropy of its batch.
-    weight: (K, D), bias: (K,), images: (N, D) float tensors; labels: (N,) int64; lr: float;
-    batch_size: int. None of them is changed. Returns [weight, bias] after the last step.
+    A batch is batch_size neighbours, in order; the last may be smaller. A step moves weight and bias
+    by −lr times the gradient of their mean cross-entropy. weight (K, D), bias (K,), images (N, D) are
+    float, labels (N,) int64; none is changed. Returns [weight, bias] after the last step.
     """
     weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
     optimizer = torch.optim.SGD([weight, bias], lr=lr)
