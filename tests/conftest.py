@@ -13,6 +13,25 @@ from cnnlib.data import Dataset
 
 mpl.use("agg")
 
+SLOW = {
+    *(
+        "test_book",
+        "test_browser",
+        "test_definitions",
+        "test_exercises",
+        "test_grading",
+        "test_grading_batch",
+    ),
+    *("test_parallel", "test_pretrained", "test_runner", "test_sweep"),
+}
+"""Files whose tests start kernels, browsers, jails or other processes, or train: `make check` leaves them out."""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture
 def blobs():

@@ -255,7 +255,8 @@ def sweep_command(options):
         results = sweep.sweep(
             lesson, given, output, executor=executor, resume=options.resume, timeout=options.timeout
         )
-    print(f"\n{sweep_report.summarize(results)}\n\nresults.csv, summary.txt, results.png and runs/ are in {output}")
+    print(f"\n{sweep_report.summarize(results)}")
+    print(f"\nresults.csv, summary.txt, results.png and runs/ are in {output}")
     return 0 if all(result["status"] == "ok" for result in results) else 1
 
 

@@ -234,20 +234,16 @@ def compose_cases(rng):
 
 
 class VGGBlock(nn.Module):
-    """A block of VGG: 3 × 3 convolutions, each with a ReLU behind it, and one 2 × 2 max pooling.
+    """A block of VGG: `depth` 3 × 3 convolutions, each with a ReLU behind it, and one 2 × 2 max pooling.
 
-    There are depth convolutions, with padding 1 and a bias. The first one makes out_channels of
-    in_channels, the others keep them. The parameters are convs.0.weight, convs.0.bias,
-    convs.1.weight and so on. images: (N, in_channels, H, W) float. Returns
-    (N, out_channels, H // 2, W // 2).
+    They have padding 1 and a bias, named convs.0.weight, convs.0.bias, convs.1.weight and so on; the
+    first one changes the channels. (N, in_channels, H, W) → (N, out_channels, H // 2, W // 2), float.
     """
 
     def __init__(self, in_channels, out_channels, depth):
         super().__init__()
-        self.convs = nn.ModuleList()
-        for _ in range(depth):
-            self.convs.append(nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1))
-            in_channels = out_channels
+        channels = [in_channels] + (depth - 1) * [out_channels]
+        self.convs = nn.ModuleList(nn.Conv2d(c, out_channels, 3, padding=1) for c in channels)
 
     def forward(self, images):
         for conv in self.convs:
@@ -258,10 +254,8 @@ class VGGBlock(nn.Module):
 class VGGBlockInList(nn.Module):
     def __init__(self, in_channels, out_channels, depth):
         super().__init__()
-        self.convs = []
-        for _ in range(depth):
-            self.convs.append(nn.Conv2d(in_channels, out_channels, kernel_size=3, padding=1))
-            in_channels = out_channels
+        channels = [in_channels] + (depth - 1) * [out_channels]
+        self.convs = [nn.Conv2d(c, out_channels, 3, padding=1) for c in channels]
 
     def forward(self, images):
         for conv in self.convs:
