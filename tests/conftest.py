@@ -14,17 +14,10 @@ from cnnlib.data import Dataset
 mpl.use("agg")
 
 SLOW = {
-    *(
-        "test_book",
-        "test_browser",
-        "test_definitions",
-        "test_exercises",
-        "test_grading",
-        "test_grading_batch",
-    ),
-    *("test_parallel", "test_pretrained", "test_runner", "test_sweep"),
+    *("test_book", "test_browser", "test_definitions", "test_exercises", "test_grading"),
+    *("test_grading_batch", "test_parallel", "test_pretrained", "test_runner", "test_sweep"),
 }
-"""Files whose tests start kernels, browsers, jails or other processes, or train: `make check` leaves them out."""
+"""Files whose tests start kernels, browsers, jails or other processes: `make check` leaves them out."""
 
 
 def pytest_collection_modifyitems(items):

@@ -181,6 +181,11 @@ def test_a_wrong_number_of_workers_is_refused(workers):
         side_by_side(print, [1], workers=workers)
 
 
+def test_a_device_that_is_not_there_is_refused():
+    with pytest.raises(ParameterError, match="device is 'gpu'"):
+        side_by_side(print, [1], device="gpu")
+
+
 def test_what_is_no_function_is_refused():
     with pytest.raises(ParameterError, match="function is 3"):
         side_by_side(3, [1])

@@ -19,7 +19,7 @@ import torch
 from loky import cpu_count, get_reusable_executor
 from tqdm import tqdm
 
-from cnnlib.ground.env import set_seed
+from cnnlib.ground.env import best_device, set_seed
 from cnnlib.ground.errors import CnnlibError, ParameterError, check_whole
 
 IDLE_SECONDS = 120  # so long workers wait for the next cell's runs: starting one takes seconds
@@ -30,7 +30,7 @@ class RunFailed(CnnlibError):  # noqa: N818 - read aloud where it appears
     """A run whose process died."""
 
 
-def side_by_side(function, settings, *, device="cpu", workers=None, progress=True):
+def side_by_side(function, settings, *, device="auto", workers=None, progress=True):
     """Call a function once for each setting, several at a time, and return the results in order.
 
         losses = side_by_side(train_one, range(5))      # train_one(0), …, train_one(4)
@@ -43,8 +43,8 @@ def side_by_side(function, settings, *, device="cpu", workers=None, progress=Tru
     Args:
         function: takes one setting; may be defined in a notebook.
         settings: sequence of seeds, or of anything else that describes a run, such as (name, seed).
-        device: where the function computes. On anything but the CPU the calls follow each other in this
-            process, and use it directly: one device serves one run at a time best.
+        device: where the function computes; see `best_device`. On anything but the CPU the calls follow each
+            other in this process, and use it directly: one device serves one run at a time best.
         workers: calls at a time, at least 1; None: one a core, at most as many as OMP_NUM_THREADS allows.
         progress: whether to show a progress bar, and how long all took.
 
@@ -53,11 +53,11 @@ def side_by_side(function, settings, *, device="cpu", workers=None, progress=Tru
 
     Raises:
         RunFailed: a worker died, twice; the message names its setting.
-        ParameterError: `workers` is no whole number from 1 on.
+        ParameterError: `workers` is no whole number from 1 on, or there is no such device.
         Whatever the function raises, with a note that names the setting. The other runs are stopped, as they
         are by an interrupt.
     """
-    settings = list(settings)
+    settings, device = list(settings), best_device(device)
     if workers is not None:
         check_whole("workers", workers)
     if not callable(function):
@@ -74,7 +74,7 @@ def side_by_side(function, settings, *, device="cpu", workers=None, progress=Tru
         desc=f"{workers} at a time",
     )
     with bar:
-        if torch.device(device).type != "cpu":
+        if device.type != "cpu":
             results = [_named(setting, _seeded, function, i, setting) for i, setting in _shown(settings, bar)]
         else:
             call = cloudpickle.dumps(function)
