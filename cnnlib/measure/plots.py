@@ -141,7 +141,7 @@ def bars(groups, ax, xlabel="", percent=False):
         ax.barh(row, values.mean(), xerr=se, color=COLORS[row % len(COLORS)], alpha=0.75, height=0.6)
         ax.plot(values, np.full(len(values), row), "o", color="black", markersize=3)
     ax.set_yticks(range(len(groups)), list(groups))
-    ax.invert_yaxis()
+    ax.set_ylim(len(groups) - 0.5, -0.5)  # the first group on top, on shared axes too
     ax.grid(axis="y", visible=False)
     ax.set_xlabel(xlabel)
     return ax
