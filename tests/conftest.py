@@ -1,6 +1,7 @@
 """What several tests use: no display, a small data set, a small lesson, a small cluster."""
 
 import os
+import signal
 from unittest import mock
 
 import matplotlib as mpl
@@ -12,6 +13,8 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from cnnlib.data import Dataset
 
 mpl.use("agg")
+# What a shell starts in the background ignores interrupts, and with it all that the tests start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW = {
     *("test_book", "test_browser", "test_definitions", "test_exercises", "test_grading"),
