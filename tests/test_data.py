@@ -1,4 +1,5 @@
 import hashlib
+import pickle
 import shutil
 from importlib import import_module
 
@@ -322,3 +323,12 @@ def test_photographs(tmp_path):
     for name in ("broken.png", "text.png"):
         with pytest.raises(DataError, match=rf"{name} cannot be read as an image"):
             photo(tmp_path / name)
+
+
+def test_a_slice_is_pickled_without_what_it_was_cut_from(blobs):
+    part = blobs[:2]
+    stored = pickle.dumps(part)
+    assert len(stored) < 4 * part.images.numel()
+    again = pickle.loads(stored)
+    assert torch.equal(again.images, part.images)
+    assert torch.equal(again.labels, part.labels)

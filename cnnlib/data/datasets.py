@@ -52,6 +52,9 @@ class Dataset:
                 f"int64 of shape ({len(self.images)},), one for each image"
             )
 
+    def __reduce__(self):  # data[:100] is a view, and a view is pickled with all that it is a view of
+        return Dataset, (self.images.clone(), self.labels.clone())
+
     def __len__(self):
         return len(self.images)
 
