@@ -195,13 +195,13 @@ def run_command(options):
     for path in paths:  # all of them before the first one runs
         runner.check_parameters(path, given)
 
+    labels = {path: f"[{number}/{len(paths)}] {path.stem}" for number, path in enumerate(paths, start=1)}
     found = {}
 
     def execute(path):
-        label = f"[{paths.index(path) + 1}/{len(paths)}] {path.stem}"
-        bar = label if sys.stdout.isatty() and options.jobs == 1 else None
+        bar = labels[path] if sys.stdout.isatty() and options.jobs == 1 else None
         if bar is None:
-            print(f"{label} …", flush=True)
+            print(f"{labels[path]} …", flush=True)
         return runner.run_lesson(
             path, options.output / path.name, given, progress=bar, timeout=options.timeout
         )
@@ -212,8 +212,7 @@ def run_command(options):
             notebook = runner.clean(nbformat.read(result.output, as_version=4))
             with atomic_path(path) as temporary:
                 nbformat.write(notebook, temporary)
-        label = f"[{paths.index(path) + 1}/{len(paths)}] {path.stem}"
-        print(f"{label}: {result.status}, {result.seconds:.0f} s", flush=True)
+        print(f"{labels[path]}: {result.status}, {result.seconds:.0f} s", flush=True)
 
     interrupted = False
     try:

@@ -75,7 +75,7 @@ def side_by_side(function, settings, *, device="auto", workers=None, progress=Tr
     )
     with bar:
         if device.type != "cpu":
-            results = [_named(setting, _seeded, function, i, setting) for i, setting in _shown(settings, bar)]
+            results = [(_named(s, _seeded, function, i, s), "") for i, s in _shown(settings, bar)]
         else:
             call = cloudpickle.dumps(function)
             if workers <= 1 or os.environ.get(_INSIDE):
@@ -156,7 +156,7 @@ def _one_thread(call, position, setting):
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
-            result, _ = _seeded(cloudpickle.loads(call), position, setting)
+            result = _seeded(cloudpickle.loads(call), position, setting)
     finally:
         torch.set_num_threads(threads)
     # A progress bar's states are separated by carriage returns: none of them is of use any more.
@@ -170,7 +170,7 @@ def _seeded(function, position, setting):
     with torch.random.fork_rng():
         try:
             set_seed(setting if isinstance(setting, int) and 0 <= setting < 2**32 else position)
-            return function(setting), ""
+            return function(setting)
         finally:
             random.setstate(states[0])
             np.random.set_state(states[1])
