@@ -311,6 +311,7 @@ def test_search_finds_a_word_and_leads_to_it(visit):
     tab.keyboard.press("Enter")
     result = tab.locator("#search-results li a[href*='02_parts_of_a_cnn']").first
     result.click()
+    tab.wait_for_url("**/02_parts_of_a_cnn.html*")  # until it is loaded whole
     assert "02 · The parts of a CNN" in tab.title()
     assert "receptive" in tab.locator("article").inner_text().lower()
 

@@ -97,6 +97,13 @@ def test_a_run_inside_a_run_is_made_in_turn():
         assert inner == [process] * 2
 
 
+def test_what_is_shown_says_how_many_runs_there_are_at_a_time(capsys):
+    side_by_side(abs, range(3), workers=2)
+    side_by_side(abs, range(3), workers=2, device="meta")
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("3 runs in ")]
+    assert [line.rpartition(", ")[2] for line in shown] == ["2 at a time", "1 at a time"]
+
+
 def test_omp_num_threads_limits_the_workers(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert quietly(lambda _: os.getpid(), range(2)) == [os.getpid()] * 2

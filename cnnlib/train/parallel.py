@@ -62,7 +62,8 @@ def side_by_side(function, settings, *, device="auto", workers=None, progress=Tr
         check_whole("workers", workers)
     if not callable(function):
         raise ParameterError(f"function is {function!r:.80}; it must take one setting, such as a seed")
-    workers = min(workers or _cores(), len(settings))
+    in_turn = device.type != "cpu" or os.environ.get(_INSIDE)
+    workers = 1 if in_turn else min(workers or _cores(), len(settings))
     started = time.perf_counter()
     bar = tqdm(
         total=len(settings),
@@ -78,7 +79,7 @@ def side_by_side(function, settings, *, device="auto", workers=None, progress=Tr
             results = [(_named(s, _seeded, function, i, s), "") for i, s in _shown(settings, bar)]
         else:
             call = cloudpickle.dumps(function)
-            if workers <= 1 or os.environ.get(_INSIDE):
+            if workers <= 1:
                 results = [_named(s, _one_thread, call, i, s) for i, s in _shown(settings, bar)]
             else:
                 results = _in_workers(call, settings, workers, bar)
