@@ -2,8 +2,8 @@
 
     .venv/bin/python benchmarks/busy_machine.py
 
-Each measurement is a fresh process, since OpenMP reads its settings once: it trains `simple_cnn` on 6,400
-digits three times and reports the median. The two settings take turns, so that a busy moment of the machine
+Each measurement is a fresh process, since OpenMP reads its settings once: it trains `simple_cnn` on 3,200
+digits four times and reports the median. The two settings take turns, so that a busy moment of the machine
 hits both. Printed are the seconds (median and quartiles over the rounds) and, for each number of foreign busy
 processes, the ratio to the quiet time with OpenMP's own setting. On the quiet machine the ratio is the cost
 of the short spin: at most 1.03 is wanted; beside one busy process at most 2.5.
@@ -21,9 +21,9 @@ from cnnlib.data import load
 from cnnlib.ground import set_seed
 from cnnlib.models import make_model
 from cnnlib.train import fit
-digits = load("mnist", "train")[:6_400]
+digits = load("mnist", "train")[:3_200]
 seconds = []
-for _ in range(4):
+for _ in range(5):
     set_seed(0)
     model = make_model("simple_cnn")
     started = time.perf_counter()
@@ -59,7 +59,7 @@ def rounds(count, busy):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="measurements of each; default: 5")
+    parser.add_argument("--rounds", type=int, default=6, help="measurements of each; default: 6")
     count = parser.parse_args().rounds
     from cnnlib.ground import report  # after the environment is settled; it also says which machine this is
 

@@ -12,11 +12,12 @@ import sys
 
 # OpenMP's threads wait for each other many times in each training step, and spin while they wait: 300,000
 # turns, some milliseconds, unless told otherwise. Where a browser takes one of two cores, both threads then
-# burn their share of the processor in waiting. A shorter spin costs next to nothing on a quiet machine and
-# makes training much faster on a busy one (benchmarks/busy_machine.py). OpenMP reads this once, when torch is
-# loaded; that is why lessons import cnnlib first.
+# burn their share of the processor in waiting. So they fall asleep sooner: 8,000 turns outlast the gap
+# between two operations, which makes the quiet machine as fast as before; with 5,000 it is slower, since a
+# sleeping thread is slow to wake, and with 20,000 the busy one is (benchmarks/busy_machine.py). OpenMP reads
+# this once, when torch is loaded; that is why lessons import cnnlib first.
 TORCH_WAS_FIRST = "torch" in sys.modules and "GOMP_SPINCOUNT" not in os.environ
-os.environ.setdefault("GOMP_SPINCOUNT", "5000")
+os.environ.setdefault("GOMP_SPINCOUNT", "8000")
 
 from cnnlib.ground.env import repair_torchvision  # noqa: E402
 

@@ -301,7 +301,7 @@ def test_a_page_works(visit, page):
 
 
 def test_formulas_are_found_at_all(visit):
-    assert visit("notebooks/08_batch_norm.html").evaluate(FACTS)["typeset"] > 20
+    assert visit("notebooks/09_batch_norm.html").evaluate(FACTS)["typeset"] > 20
 
 
 def test_search_finds_a_word_and_leads_to_it(visit):

@@ -12,7 +12,7 @@ from notebook_tools import LESSONS, defined, definitions
 from torch import nn
 
 from cnnlib import data, train
-from cnnlib.inside import features, landscape
+from cnnlib.inside import features, gratings, landscape
 from cnnlib.measure import complexity, metrics
 from cnnlib.models import (
     alexnet,
@@ -27,7 +27,7 @@ from cnnlib.models import (
     resnet,
     vgg,
 )
-from cnnlib.models.init import kaiming
+from cnnlib.models.init import kaiming, untrained
 from cnnlib.train import augment, loop
 
 CHECKS = {}
@@ -225,17 +225,17 @@ def _images(*shape):
     return torch.rand(shape, generator=torch.Generator().manual_seed(0))
 
 
-@check("05_architectures_classic", "Subsampling")
+@check("06_architectures_classic", "Subsampling")
 def _(shown):
     _same_model(lambda: shown(3), lambda: lenet.Subsampling(3), _images(2, 3, 6, 8))
 
 
-@check("05_architectures_classic", "C3_TABLE")
+@check("06_architectures_classic", "C3_TABLE")
 def _(shown):
     assert shown == lenet.C3_TABLE
 
 
-@check("05_architectures_classic", "SparseConv2d")
+@check("06_architectures_classic", "SparseConv2d")
 def _(shown):
     _same_model(
         lambda: shown(lenet.C3_TABLE, 5), lambda: lenet.SparseConv2d(lenet.C3_TABLE, 5), _images(2, 6, 9, 7)
@@ -244,17 +244,17 @@ def _(shown):
     assert complexity.count_macs(layer, (6, 14, 14)) == 150_000
 
 
-@check("05_architectures_classic", "LeNet5Paper")
+@check("06_architectures_classic", "LeNet5Paper")
 def _(shown):
     _same_model(shown, lenet.LeNet5Paper, _images(2, 1, 28, 28))
 
 
-@check("05_architectures_classic", "LeNet5")
+@check("06_architectures_classic", "LeNet5")
 def _(shown):
     _same_model(shown, lenet.LeNet5, _images(2, 1, 28, 28))
 
 
-@check("05_architectures_classic", "alexnet_2012")
+@check("06_architectures_classic", "alexnet_2012")
 def _(shown):
     with torch.device("meta"):
         ours, theirs = shown(), alexnet.alexnet_2012()
@@ -262,7 +262,7 @@ def _(shown):
     assert complexity.count_macs(ours, (3, 227, 227)) == complexity.count_macs(theirs, (3, 227, 227))
 
 
-@check("05_architectures_classic", "alexnet_small")
+@check("06_architectures_classic", "alexnet_small")
 def _(shown):
     for activation in (nn.ReLU, nn.Tanh):
         _same_model(
@@ -272,7 +272,7 @@ def _(shown):
         )
 
 
-@check("05_architectures_classic", "vgg_features")
+@check("06_architectures_classic", "vgg_features")
 def _(shown):
     for norm in (False, True):
         _same_model(
@@ -282,7 +282,7 @@ def _(shown):
         )
 
 
-@check("05_architectures_classic", "VGG")
+@check("06_architectures_classic", "VGG")
 def _(shown):
     arguments = ((4, "M", 6, 6, "M"), 2, 5, True, 3, 7, 0.1)
     _same_model(lambda: shown(*arguments), lambda: vgg.VGG(*arguments), _images(2, 2, 16, 16))
@@ -290,7 +290,7 @@ def _(shown):
         assert str(shown(vgg.CONFIGS["vgg16"])) == str(vgg.vgg16())
 
 
-@check("05_architectures_classic", "kaiming")
+@check("06_architectures_classic", "kaiming")
 def _(shown):
     _same_model(lambda: shown(nn.Conv2d(2, 3, 3)), lambda: kaiming(nn.Conv2d(2, 3, 3)), _images(2, 2, 6, 6))
 
@@ -311,13 +311,32 @@ def _(shown):
     assert torch.equal(shown(images, 17), pretrained.center_crop(images, 17))
 
 
-@check("01_what_layers_learn", "receptive_field")
+@check("01_what_layers_learn", "gratings")
+def _(shown):
+    assert torch.equal(shown(9, [3.0, 5.0]), gratings.gratings(9, [3.0, 5.0]))
+
+
+@check("01_what_layers_learn", "selectivity")
+def _(shown):
+    responses = _images(12, 5)
+    responses[:, 2] = 0  # silent
+    assert torch.equal(shown(responses), gratings.selectivity(responses))
+
+
+@check("01_what_layers_learn", "untrained")
+def _(shown):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3))
+    mine, theirs = shown(model, 3), untrained(model, 3)
+    assert all(torch.equal(a, b) for a, b in zip(mine.parameters(), theirs.parameters(), strict=True))
+
+
+@check("02_parts_of_a_cnn", "receptive_field")
 def _(shown):
     for pairs in ([], [(11, 4), (3, 2), (5, 1)], [(3, 1), (3, 1), (2, 2)] * 3):
         assert shown(pairs) == features.receptive_field(pairs)
 
 
-@check("01_what_layers_learn", "grad_cam")
+@check("05_inside_a_network", "grad_cam")
 def _(shown):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.Flatten(), nn.Linear(80, 3))
@@ -328,13 +347,13 @@ def _(shown):
         torch.testing.assert_close(mine, theirs)
 
 
-@check("06_architectures_modern", "ConvBNReLU")
+@check("07_architectures_modern", "ConvBNReLU")
 def _(shown):
     arguments = (3, 4, 5, 2, 1)
     _same_model(lambda: shown(*arguments), lambda: inception.ConvBNReLU(*arguments), _images(2, 3, 9, 8))
 
 
-@check("06_architectures_modern", "InceptionBlock")
+@check("07_architectures_modern", "InceptionBlock")
 def _(shown):
     for kernel in (3, 5):
         arguments = (6, 2, (3, 4), (2, 5), 3, kernel)
@@ -345,12 +364,12 @@ def _(shown):
         )
 
 
-@check("06_architectures_modern", "inception_small")
+@check("07_architectures_modern", "inception_small")
 def _(shown):
     _same_model(shown, inception.inception_small, _images(2, 1, 28, 28))
 
 
-@check("06_architectures_modern", "projection")
+@check("07_architectures_modern", "projection")
 def _(shown):
     for arguments in ((4, 4, 1), (4, 6, 1), (4, 4, 2)):
         _same_model(
@@ -358,7 +377,7 @@ def _(shown):
         )
 
 
-@check("06_architectures_modern", "BasicBlock")
+@check("07_architectures_modern", "BasicBlock")
 def _(shown):
     for arguments in ((4, 4), (4, 6, 2), (4, 6, 2, False)):
         _same_model(
@@ -366,7 +385,7 @@ def _(shown):
         )
 
 
-@check("06_architectures_modern", "layer")
+@check("07_architectures_modern", "layer")
 def _(shown):
     _same_model(
         lambda: shown(3, 4, 2, 2, False),
@@ -375,7 +394,7 @@ def _(shown):
     )
 
 
-@check("06_architectures_modern", "deep_net")
+@check("07_architectures_modern", "deep_net")
 def _(shown):
     for residual in (False, True):
         _same_model(
@@ -383,7 +402,7 @@ def _(shown):
         )
 
 
-@check("06_architectures_modern", "Bottleneck")
+@check("07_architectures_modern", "Bottleneck")
 def _(shown):
     for arguments in ((8, 8), (8, 16, 2), (8, 16, 2, 8, 4)):
         _same_model(
@@ -391,17 +410,17 @@ def _(shown):
         )
 
 
-@check("06_architectures_modern", "resnet_small")
+@check("07_architectures_modern", "resnet_small")
 def _(shown):
     _same_model(shown, resnet.resnet_small, _images(2, 1, 28, 28))
 
 
-@check("06_architectures_modern", "resnext_small")
+@check("07_architectures_modern", "resnext_small")
 def _(shown):
     _same_model(shown, resnet.resnext_small, _images(2, 1, 28, 28))
 
 
-@check("06_architectures_modern", "ConvBlock")
+@check("07_architectures_modern", "ConvBlock")
 def _(shown):
     for arguments in ((4, 6, 3, 2, 2), (4, 6, 1, 1, 1, None)):
         _same_model(
@@ -409,12 +428,12 @@ def _(shown):
         )
 
 
-@check("06_architectures_modern", "SqueezeExcitation")
+@check("07_architectures_modern", "SqueezeExcitation")
 def _(shown):
     _same_model(lambda: shown(6, 2), lambda: efficientnet.SqueezeExcitation(6, 2), _images(2, 6, 5, 4))
 
 
-@check("06_architectures_modern", "MBConv")
+@check("07_architectures_modern", "MBConv")
 def _(shown):
     for arguments in ((8, 8, 3), (8, 12, 5, 2), (8, 8, 3, 1, 1)):
         _same_model(
@@ -422,12 +441,12 @@ def _(shown):
         )
 
 
-@check("06_architectures_modern", "efficientnet_small")
+@check("07_architectures_modern", "efficientnet_small")
 def _(shown):
     _same_model(shown, efficientnet.efficientnet_small, _images(2, 1, 28, 28))
 
 
-@check("07_dropout", "Dropout")
+@check("08_dropout", "Dropout")
 def _(shown):
     for p in (0, 0.3, 1):
         outputs = []
@@ -437,7 +456,7 @@ def _(shown):
         assert all(torch.equal(a, b) for a, b in zip(*outputs, strict=True))
 
 
-@check("08_batch_norm", "batch_norm")
+@check("09_batch_norm", "batch_norm")
 def _(shown):
     x, mean, weight, bias = _images(2, 3, 5, 4), *torch.randn(3, 3)
     var = torch.rand(3)
@@ -446,7 +465,7 @@ def _(shown):
         assert torch.equal(shown(*arguments), batch_norm.batch_norm(*arguments))
 
 
-@check("08_batch_norm", "BatchNorm2d")
+@check("09_batch_norm", "BatchNorm2d")
 def _(shown):
     ours, theirs = shown(3, 1e-3, 0.2), batch_norm.BatchNorm2d(3, 1e-3, 0.2)
     for shape in ((4, 3, 5, 2), (2, 3, 1, 1)):
@@ -457,14 +476,14 @@ def _(shown):
     assert torch.equal(ours.eval()(x), theirs.eval()(x))
 
 
-@check("08_batch_norm", "batch_norm_backward")
+@check("09_batch_norm", "batch_norm_backward")
 def _(shown):
     x, grad, weight = _images(4, 3, 5, 2), _images(4, 3, 5, 2).flip(0), torch.randn(3)
     for a, b in zip(shown(x, weight, grad), batch_norm.batch_norm_backward(x, weight, grad), strict=True):
         assert torch.equal(a, b)
 
 
-@check("08_batch_norm", "fold_batch_norm")
+@check("09_batch_norm", "fold_batch_norm")
 def _(shown):
     for bias in (True, False):
         conv, norm = nn.Conv2d(2, 3, 3, bias=bias), nn.BatchNorm2d(3)
@@ -474,7 +493,7 @@ def _(shown):
         assert torch.equal(ours.bias, theirs.bias)
 
 
-@check("08_batch_norm", "reestimate_statistics")
+@check("09_batch_norm", "reestimate_statistics")
 def _(shown):
     results = []
     for reestimate in (shown, batch_norm.reestimate_statistics):
@@ -487,7 +506,7 @@ def _(shown):
     assert all(torch.equal(results[0][name], value) for name, value in results[1].items())
 
 
-@check("09_why_batch_norm_works", "NoisyBatchNorm2d")
+@check("10_why_batch_norm_works", "NoisyBatchNorm2d")
 def _(shown):
     for arguments in ((3,), (3, 1.0, 2.0)):
         torch.manual_seed(0)
@@ -506,27 +525,27 @@ def _noisy_net():
     return model, _images(6, 1, 8, 8), torch.arange(6) % 4
 
 
-@check("09_why_batch_norm_works", "loss_and_gradient")
+@check("10_why_batch_norm_works", "loss_and_gradient")
 def _(shown):
     (loss, gradient), (theirs, other) = shown(*_noisy_net()), landscape.loss_and_gradient(*_noisy_net())
     assert loss == theirs
     assert torch.equal(gradient, other)
 
 
-@check("09_why_batch_norm_works", "along_gradient")
+@check("10_why_batch_norm_works", "along_gradient")
 def _(shown):
     ours, theirs = (f(*_noisy_net(), [0.1, 1.0]) for f in (shown, landscape.along_gradient))
     assert isinstance(ours, landscape.Slice)
     assert all(torch.equal(torch.as_tensor(a), torch.as_tensor(b)) for a, b in zip(ours, theirs, strict=True))
 
 
-@check("09_why_batch_norm_works", "gradient_step")
+@check("10_why_batch_norm_works", "gradient_step")
 def _(shown):
     ours, theirs = (f(*_noisy_net(), 0.3).state_dict() for f in (shown, landscape.gradient_step))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
-@check("09_why_batch_norm_works", "layer_moments")
+@check("10_why_batch_norm_works", "layer_moments")
 def _(shown):
     model, images, _ = _noisy_net()
     for noise_seed in (0, 1):
@@ -535,20 +554,20 @@ def _(shown):
         assert torch.equal(ours[0], theirs[0])
 
 
-@check("09_why_batch_norm_works", "input_shift")
+@check("10_why_batch_norm_works", "input_shift")
 def _(shown):
     model, images, _ = _noisy_net()
     moments = [landscape.layer_moments(model, images, noise_seed) for noise_seed in (0, 1)]
     assert torch.equal(shown(*moments), landscape.input_shift(*moments))
 
 
-@check("09_why_batch_norm_works", "gradient_shift")
+@check("10_why_batch_norm_works", "gradient_shift")
 def _(shown):
     ours, theirs = (f(*_noisy_net(), 0.3) for f in (shown, landscape.gradient_shift))
     torch.testing.assert_close(ours, torch.stack(theirs), rtol=1e-4, atol=1e-5)
 
 
-@check("10_capstone", "fast_cnn")
+@check("11_capstone", "fast_cnn")
 def _(shown):
     models = []
     for build in (shown, fast.fast_cnn):
@@ -559,14 +578,14 @@ def _(shown):
     assert torch.equal(models[0].eval()(images), models[1].eval()(images))
 
 
-@check("10_capstone", "FAST")
+@check("11_capstone", "FAST")
 def _(shown):
     assert {name: loop._name(value) for name, value in shown.items()} == {
         name: loop._name(value) for name, value in train.FAST.items()
     }
 
 
-@check("10_capstone", "RandomShift")
+@check("11_capstone", "RandomShift")
 def _(shown):
     images = torch.rand(50, 2, 6, 5)
     for pixels in (1, 2):
@@ -578,7 +597,7 @@ def _(shown):
         assert torch.equal(*results)
 
 
-@check("10_capstone", "predict_shifted")
+@check("11_capstone", "predict_shifted")
 def _(shown):
     images, model = torch.rand(5, 1, 6, 5), nn.Sequential(nn.Flatten(), nn.Linear(30, 3))
     assert torch.equal(shown(model, images, 2), augment.predict_shifted(model, images, 2))

@@ -29,7 +29,7 @@ def test_threads_wait_as_cnnlib_says():
     shown = python("import cnnlib", OMP_DISPLAY_ENV="VERBOSE").stderr
     if "OPENMP DISPLAY ENVIRONMENT" not in shown or "GOMP" not in shown:
         pytest.skip("this torch brings another OpenMP than GNU's")
-    assert "GOMP_SPINCOUNT = '5000'" in shown
+    assert "GOMP_SPINCOUNT = '8000'" in shown
     assert (
         "GOMP_SPINCOUNT = '7'"
         in python("import cnnlib", OMP_DISPLAY_ENV="VERBOSE", GOMP_SPINCOUNT="7").stderr
@@ -40,7 +40,7 @@ def test_the_report_says_when_torch_came_too_early():
     code = "; print(cnnlib.ground.report()['threads wait'])"
     environment = {k: v for k, v in os.environ.items() if k != "GOMP_SPINCOUNT"}
     for imports, expected in (
-        ("import cnnlib", "asleep after 5000 turns"),
+        ("import cnnlib", "asleep after 8000 turns"),
         ("import torch, cnnlib", "torch was imported before cnnlib"),
     ):
         command = [sys.executable, "-c", imports + code]

@@ -265,7 +265,7 @@ def test_a_run_is_not_written_over(graded):
     with pytest.raises(ParameterError, match="holds a run already"):
         batch.grade(LESSON, submissions, run)
     with pytest.raises(ParameterError, match="a run of 02_parts_of_a_cnn"):
-        batch.grade(NOTEBOOKS / "06_architectures_modern.ipynb", submissions, run, resume=True)
+        batch.grade(NOTEBOOKS / "07_architectures_modern.ipynb", submissions, run, resume=True)
 
 
 @needs_jail

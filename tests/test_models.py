@@ -114,7 +114,7 @@ def test_small_models_return_logits_and_reach_every_weight(name, in_channels):
 
 @pytest.mark.parametrize("name", [n for n in MODELS if n.endswith(("_small", "_small_bn"))])
 def test_small_models_share_one_budget(name):
-    """Lessons 05 and 06 say: LeNet-5's 61,706 parameters, give or take a fifth."""
+    """Lessons 06 and 07 say: LeNet-5's 61,706 parameters, give or take a fifth."""
     assert count_parameters(make_model(name)) == pytest.approx(61_706, rel=0.2)
     assert count_macs(make_model(name), (1, 28, 28)) < 2.5e6
 

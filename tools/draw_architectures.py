@@ -1,4 +1,4 @@
-"""Draw the blocks of lessons 05 and 06 into `img/`.
+"""Draw the blocks of lessons 06 and 07 into `img/`.
 
 Usage:
     python tools/draw_architectures.py                  # draw all of them

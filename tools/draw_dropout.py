@@ -1,4 +1,4 @@
-"""Draw the thinned networks of lesson 07 into `img/`.
+"""Draw the thinned networks of lesson 08 into `img/`.
 
 Usage:
     python tools/draw_dropout.py

@@ -1,6 +1,6 @@
 """Sweeps: a lesson run with many values of its parameters, to see which claims hold and how the numbers move.
 
-    cnnlib sweep 07_dropout -p seed=0..9
+    cnnlib sweep 08_dropout -p seed=0..9
 
 Every run leaves its executed notebook and, when it has ended, a small result file, by which a sweep that was
 interrupted goes on. All results make one table and one plot.

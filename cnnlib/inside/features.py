@@ -109,7 +109,7 @@ def top_patches(model, images, units, count=9):
         ParameterError: an unknown layer, a channel out of range, a bad image, no images, or count below 1.
 
     Source: Girshick et al. 2014, "Rich Feature Hierarchies", arXiv 1311.2524, sec. 3.1.
-    First built in: notebooks/01_what_layers_learn.ipynb
+    First built in: notebooks/05_inside_a_network.ipynb
     """
     if not len(images) or count < 1:
         raise ParameterError(f"{len(images)} images, count {count!r}: both must be 1 or more")
@@ -167,7 +167,7 @@ def maximize_unit(model, layer, channel, size=96, steps=64, lr=0.05, seed=0):
 
     Source: Erhan et al. 2009, "Visualizing Higher-Layer Features of a Deep Network"; Olah et al. 2017,
         "Feature Visualization", Distill, doi 10.23915/distill.00007.
-    First built in: notebooks/01_what_layers_learn.ipynb
+    First built in: notebooks/05_inside_a_network.ipynb
     """
     check_whole("size", size)
     check_whole("steps", steps)
@@ -231,7 +231,7 @@ def grad_cam(model, images, layer, targets=None):
             depend on, targets out of range, images of another shape or dtype.
 
     Source: Selvaraju et al. 2017, "Grad-CAM", arXiv 1610.02391, eq. 1 and 2.
-    First built in: notebooks/01_what_layers_learn.ipynb
+    First built in: notebooks/05_inside_a_network.ipynb
     """
     module, images = find_layer(model, layer), check_images(model, images)
     kept = []

@@ -37,7 +37,7 @@ def receptive_field(layers):
         ParameterError: a kernel size or stride below 1; the message names the layer.
 
     Source: Araujo et al. 2019, "Computing Receptive Fields of CNNs", eq. 2.
-    First built in: notebooks/01_what_layers_learn.ipynb
+    First built in: notebooks/02_parts_of_a_cnn.ipynb
     """
     size, jump = 1, 1
     for i, pair in enumerate(layers):
@@ -93,7 +93,7 @@ def geometry(model, layer):
         ParameterError: an unknown layer, or layers up to it that are no such chain.
 
     Source: Araujo et al. 2019, "Computing Receptive Fields of CNNs", eq. 2 and "Receptive Field Region".
-    First built in: notebooks/01_what_layers_learn.ipynb
+    First built in: notebooks/05_inside_a_network.ipynb
     """
     find_layer(model, layer)
     leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]

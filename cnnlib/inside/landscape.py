@@ -36,7 +36,7 @@ class NoisyBatchNorm2d(nn.BatchNorm2d):
 
     Source: Santurkar et al. 2018, "How Does Batch Normalization Help Optimization?", arXiv 1805.11604,
         sec. 2.2. The paper's noise also differs from value to value within a channel.
-    First built in: notebooks/09_why_batch_norm_works.ipynb
+    First built in: notebooks/10_why_batch_norm_works.ipynb
     """
 
     def __init__(self, num_features, mean=0.5, scale=0.25):
@@ -68,7 +68,7 @@ def loss_and_gradient(model, images, labels):
     Returns:
         (loss, gradient): a float in nats, and a (P,) float tensor in the order of `model.parameters()`.
 
-    First built in: notebooks/09_why_batch_norm_works.ipynb
+    First built in: notebooks/10_why_batch_norm_works.ipynb
     """
     with torch.random.fork_rng():
         loss = F.cross_entropy(model(images), labels)
@@ -118,7 +118,7 @@ def along_gradient(model, images, labels, step_sizes):
         ParameterError: no step sizes, or one that is not a finite number above 0.
 
     Source: Santurkar et al. 2018, arXiv 1805.11604, sec. 3.1 and figure 4.
-    First built in: notebooks/09_why_batch_norm_works.ipynb
+    First built in: notebooks/10_why_batch_norm_works.ipynb
     """
     step_sizes = [float(size) for size in step_sizes]
     if not step_sizes or not all(math.isfinite(size) and size > 0 for size in step_sizes):
@@ -148,7 +148,7 @@ def gradient_step(model, images, labels, lr):
     Returns:
         torch.nn.Module
 
-    First built in: notebooks/09_why_batch_norm_works.ipynb
+    First built in: notebooks/10_why_batch_norm_works.ipynb
     """
     moved = copy.deepcopy(model)
     start = parameters_to_vector(moved.parameters()).detach()
@@ -189,7 +189,7 @@ def gradient_shift(model, images, labels, lr):
         ParameterError: `lr` is not a finite number above 0, or the model has fewer than two such layers.
 
     Source: Santurkar et al. 2018, arXiv 1805.11604, definition 2.1.
-    First built in: notebooks/09_why_batch_norm_works.ipynb
+    First built in: notebooks/10_why_batch_norm_works.ipynb
     """
     if not (math.isfinite(lr) and lr > 0):
         raise ParameterError(f"lr is {lr!r}; it must be a finite number above 0")
@@ -225,7 +225,7 @@ def layer_moments(model, images, noise_seed=0):
         list of (2, channels) float tensors, mean and standard deviation, one for each convolution but the
             first.
 
-    First built in: notebooks/09_why_batch_norm_works.ipynb
+    First built in: notebooks/10_why_batch_norm_works.ipynb
     """
     probe, moments = copy.deepcopy(model), []
 
@@ -256,7 +256,7 @@ def input_shift(before, after):
 
     Source: Ioffe & Szegedy 2015, "Batch Normalization", arXiv 1502.03167, sec. 2 (the idea, not a
         measure).
-    First built in: notebooks/09_why_batch_norm_works.ipynb
+    First built in: notebooks/10_why_batch_norm_works.ipynb
     """
     shapes = [[tuple(m.shape) for m in moments] for moments in (before, after)]
     if shapes[0] != shapes[1] or not shapes[0]:

@@ -53,7 +53,7 @@ class AlexNet(nn.Module):
 
     Source: Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks", arXiv
         1404.5997: one column, no local response normalisation.
-    First built in: notebooks/05_architectures_classic.ipynb
+    First built in: notebooks/06_architectures_classic.ipynb
     """
 
     def __init__(self, in_channels=3, num_classes=1000):
@@ -77,7 +77,7 @@ def alexnet_2012(in_channels=3, num_classes=1000):
 
     Source: Krizhevsky, Sutskever & Hinton 2012, "ImageNet Classification with Deep Convolutional Neural
         Networks", sec. 3.
-    First built in: notebooks/05_architectures_classic.ipynb
+    First built in: notebooks/06_architectures_classic.ipynb
     """
 
     def normalise():
@@ -104,7 +104,7 @@ def alexnet_small(in_channels=1, num_classes=10, activation=nn.ReLU):
     Returns:
         torch.nn.Sequential: images (N, in_channels, 28, 28) float → logits (N, num_classes).
 
-    First built in: notebooks/05_architectures_classic.ipynb
+    First built in: notebooks/06_architectures_classic.ipynb
     """
     return kaiming(
         nn.Sequential(

@@ -25,7 +25,7 @@ def batch_norm(x, mean, var, weight, bias, eps=1e-5):
         (N, C, H, W): γ (x − mean) / √(var + eps) + β.
 
     Source: Ioffe & Szegedy 2015, "Batch Normalization", algorithm 1 and sec. 3.2.
-    First built in: notebooks/08_batch_norm.ipynb
+    First built in: notebooks/09_batch_norm.ipynb
     """
     mean, var, weight, bias = (v.view(1, -1, 1, 1) for v in (mean, var, weight, bias))  # (1, C, 1, 1)
     return weight * (x - mean) / (var + eps).sqrt() + bias
@@ -44,7 +44,7 @@ def batch_norm_backward(x, weight, grad, eps=1e-5):
         (gradient of x (N, C, H, W), of weight (C,), of bias (C,)).
 
     Source: Ioffe & Szegedy 2015, sec. 3 (the six equations, here put together).
-    First built in: notebooks/08_batch_norm.ipynb
+    First built in: notebooks/09_batch_norm.ipynb
     """
     centred = x - x.mean(AXES, keepdim=True)
     std = (x.var(AXES, correction=0, keepdim=True) + eps).sqrt()  # (1, C, 1, 1)
@@ -70,7 +70,7 @@ class BatchNorm2d(nn.Module):
         ParameterError: in training, an input with one value a channel: it has no variance.
 
     Source: Ioffe & Szegedy 2015, algorithms 1 and 2.
-    First built in: notebooks/08_batch_norm.ipynb
+    First built in: notebooks/09_batch_norm.ipynb
     """
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1):
@@ -118,7 +118,7 @@ def fold_batch_norm(conv, norm):
 
     Source: Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
         Integer-Arithmetic-Only Inference", eq. 14.
-    First built in: notebooks/08_batch_norm.ipynb
+    First built in: notebooks/09_batch_norm.ipynb
     """
     if len(norm.running_mean) != conv.out_channels:
         raise ParameterError(
@@ -147,7 +147,7 @@ def reestimate_statistics(model, images, batch_size=256):
         ParameterError: fewer images than one batch.
 
     Source: Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", sec. 3.1 ("precise BatchNorm").
-    First built in: notebooks/08_batch_norm.ipynb
+    First built in: notebooks/09_batch_norm.ipynb
     """
     if len(images) < batch_size:
         raise ParameterError(f"{len(images)} images do not fill one batch of {batch_size}; lower batch_size")

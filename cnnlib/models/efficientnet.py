@@ -83,7 +83,7 @@ class SqueezeExcitation(nn.Module):
     Shape: (N, channels, H, W) → the same shape.
 
     Source: Hu et al. 2018, "Squeeze-and-Excitation Networks", arXiv 1709.01507, sec. 3.
-    First built in: notebooks/06_architectures_modern.ipynb
+    First built in: notebooks/07_architectures_modern.ipynb
     """
 
     def __init__(self, channels, squeezed_channels, activation=nn.SiLU):
@@ -121,7 +121,7 @@ class MBConv(nn.Module):
 
     Source: Sandler et al. 2018, "MobileNetV2", arXiv 1801.04381, sec. 3; with squeeze-excitation, Tan
         et al. 2019, "MnasNet", arXiv 1807.11626, fig. 7.
-    First built in: notebooks/06_architectures_modern.ipynb
+    First built in: notebooks/07_architectures_modern.ipynb
     """
 
     def __init__(
@@ -240,7 +240,7 @@ def efficientnet_small(in_channels=1, num_classes=10):
     Returns:
         torch.nn.Sequential: images (N, in_channels, 28, 28) float → logits (N, num_classes).
 
-    First built in: notebooks/06_architectures_modern.ipynb
+    First built in: notebooks/07_architectures_modern.ipynb
     """
     return nn.Sequential(
         ConvBlock(in_channels, 16, 3, stride=2),  # (N, 16, 14, 14)

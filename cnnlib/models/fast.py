@@ -13,7 +13,7 @@ def fast_cnn(in_channels=1, num_classes=10):
 
     Shape: images (N, in_channels, 28, 28) float → logits (N, num_classes).
 
-    First built in: notebooks/10_capstone.ipynb
+    First built in: notebooks/11_capstone.ipynb
     """
     model = nn.Sequential(
         nn.ZeroPad2d(-2),  # (N, in_channels, 24, 24)

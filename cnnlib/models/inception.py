@@ -37,7 +37,7 @@ class InceptionBlock(nn.Module):
 
     Source: Szegedy et al. 2014, "Going Deeper with Convolutions", arXiv 1409.4842, figure 2b; batch
         normalisation is from Ioffe & Szegedy 2015.
-    First built in: notebooks/06_architectures_modern.ipynb
+    First built in: notebooks/07_architectures_modern.ipynb
     """
 
     def __init__(self, in_channels, n1, n3, n5, n_pool, large_kernel=5):
@@ -61,7 +61,7 @@ class GoogLeNet(nn.Module):
     Shape: images (N, in_channels, H, W) float, 224 × 224 as published → logits (N, num_classes).
 
     Source: Szegedy et al. 2014, arXiv 1409.4842, table 1.
-    First built in: notebooks/06_architectures_modern.ipynb
+    First built in: notebooks/07_architectures_modern.ipynb
     """
 
     def __init__(self, in_channels=3, num_classes=1000, large_kernel=3):
@@ -106,7 +106,7 @@ def inception_small(in_channels=1, num_classes=10):
     Returns:
         torch.nn.Sequential: images (N, in_channels, 28, 28) float → logits (N, num_classes).
 
-    First built in: notebooks/06_architectures_modern.ipynb
+    First built in: notebooks/07_architectures_modern.ipynb
     """
     return kaiming(
         nn.Sequential(

@@ -1,5 +1,8 @@
 """How a network's weights begin."""
 
+import copy
+
+import torch
 from torch import nn
 
 
@@ -16,9 +19,35 @@ def kaiming(model):
         the same model.
 
     Source: He et al. 2015, "Delving Deep into Rectifiers", arXiv 1502.01852, eq. 14.
-    First built in: notebooks/05_architectures_classic.ipynb
+    First built in: notebooks/06_architectures_classic.ipynb
     """
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    return model
+
+
+def untrained(model, seed):
+    """Return a copy of a model that has learned nothing: fresh random kernels and zero biases.
+
+    What it shows as well as the trained model does was not learned.
+
+    Args:
+        model: torch.nn.Module; it stays as it is. Only its convolutions are drawn anew.
+        seed: int; the generators of the program stay as they are.
+
+    Returns:
+        a model of the same class, on the same device.
+
+    Source: He et al. 2015, "Delving Deep into Rectifiers", arXiv 1502.01852, eq. 10.
+    First built in: notebooks/01_what_layers_learn.ipynb
+    """
+    model = copy.deepcopy(model)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        for module in model.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
     return model

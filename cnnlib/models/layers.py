@@ -214,7 +214,7 @@ class Dropout(nn.Module):
 
     Source: Srivastava et al. 2014, "Dropout: A Simple Way to Prevent Neural Networks from Overfitting",
         sec. 4 and, for the scaling in training, sec. 10.
-    First built in: notebooks/07_dropout.ipynb
+    First built in: notebooks/08_dropout.ipynb
     """
 
     def __init__(self, p=0.5):

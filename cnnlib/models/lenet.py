@@ -49,7 +49,7 @@ class Subsampling(nn.Module):
     Shape: (N, channels, H, W) → (N, channels, H/2, W/2).
 
     Source: LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", sec. II-B.
-    First built in: notebooks/05_architectures_classic.ipynb
+    First built in: notebooks/06_architectures_classic.ipynb
     """
 
     def __init__(self, channels):
@@ -72,7 +72,7 @@ class SparseConv2d(nn.Module):
     Shape: (N, in_channels, H, W) → (N, out_channels, H − kernel_size + 1, W − kernel_size + 1).
 
     Source: LeCun et al. 1998, table I.
-    First built in: notebooks/05_architectures_classic.ipynb
+    First built in: notebooks/06_architectures_classic.ipynb
     """
 
     def __init__(self, table, kernel_size):
@@ -102,7 +102,7 @@ class LeNet5Paper(nn.Module):
     Shape: images (N, in_channels, 28, 28) float → logits (N, num_classes), at most ten.
 
     Source: LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", sec. II-B.
-    First built in: notebooks/05_architectures_classic.ipynb
+    First built in: notebooks/06_architectures_classic.ipynb
     """
 
     def __init__(self, in_channels=1, num_classes=10):
@@ -132,7 +132,7 @@ class LeNet5(nn.Module):
 
     Shape: images (N, in_channels, 28, 28) float → logits (N, num_classes).
 
-    First built in: notebooks/05_architectures_classic.ipynb
+    First built in: notebooks/06_architectures_classic.ipynb
     """
 
     def __init__(self, in_channels=1, num_classes=10):

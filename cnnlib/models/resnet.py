@@ -25,7 +25,7 @@ class BasicBlock(nn.Module):
 
     Source: He et al. 2015, "Deep Residual Learning for Image Recognition", arXiv 1512.03385, figures 2
         and 5 (left).
-    First built in: notebooks/06_architectures_modern.ipynb
+    First built in: notebooks/07_architectures_modern.ipynb
     """
 
     def __init__(self, in_channels, out_channels, stride=1, residual=True):
@@ -58,7 +58,7 @@ class Bottleneck(nn.Module):
 
     Source: He et al. 2015, arXiv 1512.03385, figure 5 (right); Xie et al. 2016, "Aggregated Residual
         Transformations for Deep Neural Networks", arXiv 1611.05431, figure 3c.
-    First built in: notebooks/06_architectures_modern.ipynb
+    First built in: notebooks/07_architectures_modern.ipynb
     """
 
     def __init__(self, in_channels, out_channels, stride=1, width=None, groups=1):
@@ -100,7 +100,7 @@ class ResNet(nn.Module):
     Shape: images (N, in_channels, H, W) float, 224 × 224 as published → logits (N, num_classes).
 
     Source: He et al. 2015, arXiv 1512.03385, table 1; Xie et al. 2016, arXiv 1611.05431, table 1.
-    First built in: notebooks/06_architectures_modern.ipynb
+    First built in: notebooks/07_architectures_modern.ipynb
     """
 
     def __init__(self, block, blocks, out_channels, in_channels=3, num_classes=1000, width=None, groups=1):
@@ -184,7 +184,7 @@ def deep_net(depth, residual=True, channels=8, in_channels=1, num_classes=10):
         ParameterError: `depth` is not 6n + 2.
 
     Source: He et al. 2015, arXiv 1512.03385, sec. 4.2, with a stem that halves the image.
-    First built in: notebooks/06_architectures_modern.ipynb
+    First built in: notebooks/07_architectures_modern.ipynb
     """
     if depth < 8 or (depth - 2) % 6:
         raise ParameterError(f"depth is {depth!r}; it must be 8, 14, 20, 26, …: 2 + 6 for each block a layer")

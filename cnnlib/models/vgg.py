@@ -28,7 +28,7 @@ def vgg_features(config, in_channels=3, batch_norm=False):
 
     Source: Simonyan & Zisserman 2014, "Very Deep Convolutional Networks for Large-Scale Image
         Recognition", arXiv 1409.1556, table 1.
-    First built in: notebooks/05_architectures_classic.ipynb
+    First built in: notebooks/06_architectures_classic.ipynb
     """
     layers = []
     for item in config:
@@ -56,7 +56,7 @@ class VGG(nn.Module):
     Shape: images (N, in_channels, H, W) float, 224 × 224 as published → logits (N, num_classes).
 
     Source: Simonyan & Zisserman 2014, arXiv 1409.1556; with batch normalisation as in torchvision.
-    First built in: notebooks/05_architectures_classic.ipynb
+    First built in: notebooks/06_architectures_classic.ipynb
     """
 
     def __init__(

@@ -65,7 +65,7 @@ FAST = {
 
 The high rate needs the warm-up. Short memories (betas) suit a run of a hundred steps, in which the gradient's
 scale changes fast. Smoothed labels keep the logits small (Szegedy et al. 2016, arXiv 1512.00567, sec. 7).
-First built in: notebooks/10_capstone.ipynb
+First built in: notebooks/11_capstone.ipynb
 """
 
 

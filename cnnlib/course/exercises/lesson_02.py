@@ -206,6 +206,49 @@ def log_softmax_cases(rng):
     return [[normal(rng, 5)], [normal(rng, 4, 10)], [normal(rng, 2, 3, 7) * 30], [large]]
 
 
+def seen_pixels(layers, position):
+    """Return the first and the last pixel row that a unit sees.
+
+    layers: list of [kernel_size, stride, padding], from the input to the unit's layer; position:
+    int, the row of the unit in its map. Rows count from 0; a row that lies in the padding around
+    the image has a negative number, or one beyond the image.
+    Returns a list of two ints.
+    """
+    first = last = position
+    for kernel_size, stride, padding in reversed(layers):
+        first = first * stride - padding
+        last = last * stride - padding + kernel_size - 1
+    return [first, last]
+
+
+def seen_without_padding(layers, position):
+    return seen_pixels([[k, s, 0] for k, s, _ in layers], position)
+
+
+def seen_forwards(layers, position):
+    return seen_pixels(layers[::-1], position)
+
+
+def seen_without_jump(layers, position):
+    size = 1 + sum(k - 1 for k, _, _ in layers)
+    first = seen_pixels(layers, position)[0]
+    return [first, first + size - 1]
+
+
+def seen_end_exclusive(layers, position):
+    first, last = seen_pixels(layers, position)
+    return [first, last + 1]
+
+
+def seen_cases(rng):
+    vgg = [[3, 1, 1], [3, 1, 1], [2, 2, 0], [3, 1, 1], [3, 1, 1], [2, 2, 0], [3, 1, 1]]
+    cases = [[vgg, 20], [[[11, 4, 2], [3, 2, 0], [5, 1, 2]], 7], [[[1, 1, 0]], 3]]
+    for _ in range(3):
+        layers = [[int(k), int(rng.integers(1, 3)), int(k) // 2] for k in rng.integers(1, 6, 4)]
+        cases.append([[[7, 2, 3], *layers], int(rng.integers(0, 30))])
+    return cases
+
+
 EXERCISES = [
     Exercise(
         "02.output_shape",
@@ -301,6 +344,23 @@ EXERCISES = [
         hints=(
             "Every output channel has one kernel. How many input channels does that kernel see?",
             "With groups, a kernel sees in_channels / groups channels.",
+        ),
+    ),
+    Exercise(
+        "02.seen_pixels",
+        2,
+        seen_pixels,
+        seen_cases,
+        {
+            "forgets the padding": seen_without_padding,
+            "walks through the layers from the input on": seen_forwards,
+            "adds the kernels up without the strides between them": seen_without_jump,
+            "returns the first row that is not seen any more": seen_end_exclusive,
+        },
+        (
+            "Go from the unit back to the image. Which rows of the map before it does a unit see?",
+            "Unit i of a layer sees rows i · stride − padding to i · stride − padding + kernel_size − 1.",
+            "Keep the first and the last row, and take both through the layers from the last to the first.",
         ),
     ),
 ]

@@ -1,417 +1,265 @@
-"""Exercises of lesson 05, classic architectures."""
+"""Exercises of lesson 05, inside a trained network."""
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from cnnlib.course.exercises import Exercise, normal
 
 
-def count_vgg(config, in_channels, hidden, num_classes):
-    """Return the number of trained parameters of a VGG with batch norm, from its configuration.
+def top_places(maps, count):
+    """Return where the strongest responses of each channel are, in all images together.
 
-    config: list of ints and "M". An int is a 3 × 3 convolution with bias and so many output
-    channels, followed by a batch norm with scale and shift; "M" is a max-pooling. The maps that
-    come out are brought to 7 × 7, flattened, and go through three linear layers with biases: two
-    with `hidden` outputs, one with num_classes. Returns an int.
+    maps: (N, C, H, W) float tensor without ties; count: int ≤ N · H · W.
+    Returns (C, count, 3) int64: the image, the row and the column of each response, the strongest
+    response first.
     """
-    total = 0
-    for item in config:
-        if item != "M":
-            total += (9 * in_channels + 1) * item + 2 * item
-            in_channels = item
-    widths = [49 * in_channels, hidden, hidden, num_classes]
-    return total + sum((widths[i] + 1) * widths[i + 1] for i in range(3))
+    width = maps.shape[3]
+    places = maps.shape[2] * width
+    flat = maps.transpose(0, 1).flatten(1)  # (C, N · H · W)
+    index = flat.topk(count, dim=1).indices
+    return torch.stack([index // places, index % places // width, index % width], dim=2)
 
 
-def count_no_norm(config, in_channels, hidden, num_classes):
-    channels = sum(item for item in config if item != "M")
-    return count_vgg(config, in_channels, hidden, num_classes) - 2 * channels
+def top_swapped(maps, count):
+    return top_places(maps, count)[:, :, [0, 2, 1]]
 
 
-def count_running(config, in_channels, hidden, num_classes):
-    channels = sum(item for item in config if item != "M")
-    return count_vgg(config, in_channels, hidden, num_classes) + 2 * channels
+def top_absolute(maps, count):
+    return top_places(maps.abs(), count)
 
 
-def count_no_bias(config, in_channels, hidden, num_classes):
-    biases = sum(item for item in config if item != "M") + 2 * hidden + num_classes
-    return count_vgg(config, in_channels, hidden, num_classes) - biases
+def top_ascending(maps, count):
+    return top_places(maps, count).flip(1)
 
 
-def count_no_flatten(config, in_channels, hidden, num_classes):
-    last = [item for item in config if item != "M"][-1]
-    return count_vgg(config, in_channels, hidden, num_classes) - 48 * last * hidden
+def top_one_an_image(maps, count):
+    n, w = len(maps), maps.shape[3]
+    value, index = maps.flatten(2).max(dim=2)  # (N, C)
+    order = value.T.argsort(dim=1, descending=True)[:, : min(count, n)]
+    index = index.T.gather(1, order)
+    found = torch.stack([order, index // w, index % w], dim=2)
+    return found.repeat(1, -(-count // found.shape[1]), 1)[:, :count]
 
 
-def count_cases(rng):
-    vgg16 = [64, 64, "M", 128, 128, "M", *[256, 256, 256, "M"], *[512, 512, 512, "M"] * 2]
-    cases = [[vgg16, 3, 4096, 1000], [[8], 1, 5, 2]]
-    for _ in range(3):
-        widths = [int(w) for w in rng.integers(2, 40, 4)]
-        config = [*widths[:1], "M", *widths[1:3], "M", "M", widths[3]]
-        cases.append([config, int(rng.integers(1, 5)), int(rng.integers(3, 50)), int(rng.integers(2, 20))])
-    return cases
+def top_cases(rng):
+    cases = [[torch.arange(-16.0, 16.0).reshape(2, 2, 2, 4), 6]]
+    for n, c, h, w, count in ((3, 2, 4, 5, 7), (5, 4, 3, 2, 9), (2, 3, 6, 4, 3)):
+        values = torch.from_numpy(rng.permutation(n * c * h * w)).float() - n * c * h * w / 2
+        cases.append([values.reshape(n, c, h, w), count])
+    return [*cases, [normal(rng, 1, 1, 1, 1), 1]]
 
 
-def count_map_values(config, in_channels, size):
-    """Return how many numbers training keeps for one image: the image and all feature maps.
+def concept_iou(maps, masks, share):
+    """Return how well each channel marks a concept, as network dissection does (Bau et al. 2017).
 
-    config: list of ints and "M". An int is a 3 × 3 convolution with padding 1 and so many output
-    channels (its ReLU works in place and keeps nothing); "M" is a max-pooling of 2 × 2 with
-    stride 2, which drops a last odd row and column. size: height and width of the image, in
-    pixels. Returns a list: the total (an int), and the position in config of the item with the
-    largest output, the first one where several are equal (an int).
+    A channel marks its round(share · N · H · W) strongest places of all images together. Return
+    how many places are marked and belong to the concept, divided by how many are marked or belong
+    to it, or both. maps: (N, C, H, W) float tensor without ties; masks: (N, H, W) bool tensor,
+    True where the concept is; share: float, 0 < share < 1. Returns (C,) float32.
     """
-    total, channels, values = in_channels * size * size, in_channels, []
-    for item in config:
-        if item == "M":
-            size //= 2
-        else:
-            channels = item
-        values.append(channels * size * size)
-    return [total + sum(values), values.index(max(values))]
+    flat = maps.transpose(0, 1).flatten(1)  # (C, N · H · W)
+    count = round(share * flat.shape[1])
+    marked = torch.zeros_like(flat, dtype=torch.bool)
+    marked.scatter_(1, flat.topk(count, dim=1).indices, True)
+    concept = masks.flatten()
+    return (marked & concept).sum(dim=1) / (marked | concept).sum(dim=1)
 
 
-def maps_no_pool(config, in_channels, size):
-    total, largest, start = in_channels * size * size, -1, size
-    for item in config:
-        if item == "M":
-            size //= 2
-        else:
-            total += item * size * size
-    largest = count_map_values(config, in_channels, start)[1]
-    return [total, largest]
+def iou_recall(maps, masks, share):
+    flat = maps.transpose(0, 1).flatten(1)
+    count = round(share * flat.shape[1])
+    inside = masks.flatten()[flat.topk(count, dim=1).indices].sum(dim=1)
+    return inside / masks.sum().clamp(min=1)
 
 
-def maps_no_image(config, in_channels, size):
-    total, largest = count_map_values(config, in_channels, size)
-    return [total - in_channels * size * size, largest]
+def iou_each_image(maps, masks, share):
+    flat = maps.flatten(2)  # (N, C, H · W)
+    count = round(share * flat.shape[2])
+    marked = torch.zeros_like(flat, dtype=torch.bool)
+    marked.scatter_(2, flat.topk(count, dim=2).indices, True)
+    concept = masks.flatten(1)[:, None]
+    return (marked & concept).sum(dim=(0, 2)) / (marked | concept).sum(dim=(0, 2))
 
 
-def maps_rounded_up(config, in_channels, size):
-    total, channels, values = in_channels * size * size, in_channels, []
-    for item in config:
-        if item == "M":
-            size = (size + 1) // 2
-        else:
-            channels = item
-        values.append(channels * size * size)
-    return [total + sum(values), values.index(max(values))]
+def iou_common_threshold(maps, masks, share):
+    count = round(share * maps.numel())
+    marked = (maps >= maps.flatten().topk(count).values[-1]).transpose(0, 1).flatten(1)
+    concept = masks.flatten()
+    return (marked & concept).sum(dim=1) / (marked | concept).sum(dim=1)
 
 
-def maps_most_channels(config, in_channels, size):
-    widths = [0 if item == "M" else item for item in config]
-    return [count_map_values(config, in_channels, size)[0], widths.index(max(widths))]
+def iou_counted_twice(maps, masks, share):
+    flat = maps.transpose(0, 1).flatten(1)
+    count = round(share * flat.shape[1])
+    inside = masks.flatten()[flat.topk(count, dim=1).indices].sum(dim=1)
+    return inside / (count + masks.sum())
 
 
-def maps_cases(rng):
-    cases = [[[64, 64, "M", 128, 128, "M", 256, 256, 256, "M"], 3, 224], [["M", 6, "M", 16, "M"], 1, 29]]
-    for _ in range(3):
-        widths = [int(w) for w in rng.integers(2, 30, 4)]
-        config = [*widths[:2], "M", widths[2], "M", widths[3], "M"]
-        cases.append([config, int(rng.integers(1, 4)), int(rng.integers(9, 64))])
-    return cases
-
-
-def subsampling_gradients(x, coefficient, grad):
-    """Propagate a gradient back through LeNet-5's subsampling, without autograd.
-
-    The layer computes y[n, c, i, j] = coefficient[c] · (sum of the 2 × 2 pixels of x) + bias[c].
-    x: (N, C, H, W), H and W even; coefficient: (C,); grad: (N, C, H/2, W/2), ∂loss/∂y; all float.
-    Returns a list of ∂loss/∂x (N, C, H, W), ∂loss/∂coefficient (C,) and ∂loss/∂bias (C,).
-    """
-    sums = 4 * F.avg_pool2d(x, 2)  # (N, C, H/2, W/2)
-    spread = grad.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    to_x = coefficient[:, None, None] * spread
-    return [to_x, (grad * sums).sum(dim=(0, 2, 3)), grad.sum(dim=(0, 2, 3))]
-
-
-def gradients_of_mean(x, coefficient, grad):
-    to_x, to_coefficient, to_bias = subsampling_gradients(x, coefficient, grad)
-    return [to_x / 4, to_coefficient / 4, to_bias]
-
-
-def gradients_tiled(x, coefficient, grad):
-    _, to_coefficient, to_bias = subsampling_gradients(x, coefficient, grad)
-    return [coefficient[:, None, None] * grad.repeat(1, 1, 2, 2), to_coefficient, to_bias]
-
-
-def gradients_batch_mean(x, coefficient, grad):
-    to_x, to_coefficient, to_bias = subsampling_gradients(x, coefficient, grad)
-    return [to_x, to_coefficient / len(x), to_bias / len(x)]
-
-
-def gradients_no_coefficient(x, coefficient, grad):
-    _, to_coefficient, to_bias = subsampling_gradients(x, coefficient, grad)
-    return [grad.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3), to_coefficient, to_bias]
-
-
-def subsampling_cases(rng):
-    shapes = ((2, 1, 4, 4), (3, 2, 2, 6), (2, 4, 6, 2), (1, 3, 4, 6))
-    return [[normal(rng, n, c, h, w), normal(rng, c) + 2, normal(rng, n, c, h // 2, w // 2)]
-            for n, c, h, w in shapes]  # fmt: skip
-
-
-def dense_logits(maps, weight, bias, size):
-    """Apply a linear classifier at every place of maps that are larger than it was made for.
-
-    VGG was tested like this on whole images (Simonyan & Zisserman 2014, sec. 3.2). The classifier
-    takes maps of size × size, flattened by `flatten(1)`. Slide it over the larger maps with
-    stride 1, and average its logits over all places.
-    maps: (N, C, H, W), H and W ≥ size; weight: (K, C · size · size); bias: (K,); all float.
-    Returns (N, K).
-    """
-    kernels = weight.reshape(len(weight), maps.shape[1], size, size)
-    return F.conv2d(maps, kernels, bias).mean(dim=(2, 3))
-
-
-def dense_channels_last(maps, weight, bias, size):
-    kernels = weight.reshape(len(weight), size, size, maps.shape[1]).permute(0, 3, 1, 2)
-    return F.conv2d(maps, kernels, bias).mean(dim=(2, 3))
-
-
-def dense_centre(maps, weight, bias, size):
-    top, left = (maps.shape[2] - size) // 2, (maps.shape[3] - size) // 2
-    return maps[:, :, top : top + size, left : left + size].flatten(1) @ weight.T + bias
-
-
-def dense_shrunk(maps, weight, bias, size):
-    return F.adaptive_avg_pool2d(maps, size).flatten(1) @ weight.T + bias
-
-
-def dense_largest(maps, weight, bias, size):
-    kernels = weight.reshape(len(weight), maps.shape[1], size, size)
-    return F.conv2d(maps, kernels, bias).amax(dim=(2, 3))
-
-
-def dense_cases(rng):
+def iou_cases(rng):
     cases = []
-    for n, c, h, w, size, k in (
-        (1, 2, 5, 5, 3, 4),
-        (3, 3, 7, 4, 2, 10),
-        (2, 4, 3, 3, 3, 2),
-        (2, 2, 6, 9, 4, 3),
-    ):
-        weight = normal(rng, k, c * size * size)
-        cases.append([normal(rng, n, c, h, w), weight, normal(rng, k), size])
+    for n, c, h, w, share in ((4, 3, 6, 6, 0.2), (3, 5, 4, 7, 0.3), (6, 2, 5, 5, 0.1)):
+        masks = torch.zeros(n, h, w, dtype=torch.bool)
+        masks[: n - 1, 1:4, : int(rng.integers(2, w))] = True  # the last image lacks the concept
+        loudness = torch.linspace(1, 3, c)[:, None, None]
+        cases.append([loudness * (normal(rng, n, c, h, w) + 1.5 * masks[:, None]), masks, share])
     return cases
 
 
-def compose_kernels(first, second):
-    """Return the one kernel that does the work of two convolutions with nothing between them.
+def hires_cam(maps, gradients):
+    """Return HiResCAM (Draelos & Carin 2020): where the maps speak for a class, place by place.
 
-    F.conv2d(F.conv2d(x, first), second) equals F.conv2d(x, composed) for every x: without a ReLU
-    in between, depth adds nothing that a larger kernel could not do.
-    first: (M, I, K, K), second: (O, M, L, L), float tensors. Returns (O, I, K + L − 1, K + L − 1).
+    At each place, add up map × gradient over the channels, and set what is negative to 0. Then
+    divide each image's result by its largest value; an image without any positive place stays 0.
+    maps, gradients: (N, C, H, W) float tensors, a layer's maps and the gradients of the class's
+    logit with respect to them. Returns (N, H, W).
     """
-    reach = second.shape[2] - 1
-    flipped = second.flip(2, 3)
-    return F.conv2d(first.transpose(0, 1), flipped, padding=reach).transpose(0, 1)
+    speaks = (maps * gradients).sum(dim=1).relu()
+    largest = speaks.amax(dim=(1, 2), keepdim=True)
+    return torch.where(largest > 0, speaks / largest.where(largest > 0, 1.0), 0.0)
 
 
-def compose_unflipped(first, second):
-    return F.conv2d(first.transpose(0, 1), second, padding=second.shape[2] - 1).transpose(0, 1)
+def hires_grad_cam(maps, gradients):
+    mean = gradients.mean(dim=(2, 3), keepdim=True).expand_as(gradients)
+    return hires_cam(maps, mean)
 
 
-def compose_flipped_first(first, second):
-    return F.conv2d(first.flip(2, 3).transpose(0, 1), second, padding=second.shape[2] - 1).transpose(0, 1)
+def hires_absolute(maps, gradients):
+    speaks = (maps * gradients).sum(dim=1).abs()
+    return speaks / speaks.amax(dim=(1, 2), keepdim=True)
 
 
-def compose_one_channel(first, second):
-    return compose_kernels(first[:1], second[:, :1])
+def hires_early_relu(maps, gradients):
+    return hires_cam((maps * gradients).relu(), torch.ones_like(gradients))
 
 
-def compose_places(first, second):
-    sums = torch.einsum("omkl,mi->oikl", second, first.sum(dim=(2, 3)))
-    margin = first.shape[2] - 1
-    return F.pad(sums, (margin // 2, margin - margin // 2) * 2)
+def hires_batch(maps, gradients):
+    speaks = (maps * gradients).sum(dim=1).relu()
+    return speaks / speaks.max()
 
 
-def compose_cases(rng):
-    shapes = ((2, 1, 3, 1, 3), (3, 2, 3, 4, 3), (2, 3, 1, 2, 3), (2, 2, 5, 3, 2))
-    return [[normal(rng, m, i, k, k), normal(rng, o, m, size, size)] for m, i, k, o, size in shapes]
+def hires_nan(maps, gradients):
+    speaks = (maps * gradients).sum(dim=1).relu()
+    return speaks / speaks.amax(dim=(1, 2), keepdim=True)
 
 
-class VGGBlock(nn.Module):
-    """A block of VGG: `depth` 3 × 3 convolutions, each with a ReLU behind it, and one 2 × 2 max pooling.
+def hires_cases(rng):
+    cases = []
+    for n, c, h, w in ((3, 4, 5, 5), (2, 2, 3, 6)):
+        loudness = torch.tensor([1.0, 5.0, 2.0])[:n, None, None, None]
+        cases.append([normal(rng, n, c, h, w).relu() + 0.1, loudness * normal(rng, n, c, h, w)])
+    maps, gradients = normal(rng, 2, 3, 4, 4).abs() + 0.1, normal(rng, 2, 3, 4, 4)
+    gradients[0] = -gradients[0].abs()  # nowhere speaks this image for the class
+    return [*cases, [maps, gradients]]
 
-    They have padding 1 and a bias, named convs.0.weight, convs.0.bias, convs.1.weight and so on; the
-    first one changes the channels. (N, in_channels, H, W) → (N, out_channels, H // 2, W // 2), float.
+
+def total_variation(images):
+    """Return how rough each image is: the sum of |difference| over all pairs of neighbouring pixels.
+
+    Neighbours are two pixels of the same channel, side by side or one above the other; each pair
+    counts once, and there is nothing beyond the frame.
+    images: (N, C, H, W) float tensor. Returns (N,).
     """
-
-    def __init__(self, in_channels, out_channels, depth):
-        super().__init__()
-        channels = [in_channels] + (depth - 1) * [out_channels]
-        self.convs = nn.ModuleList(nn.Conv2d(c, out_channels, 3, padding=1) for c in channels)
-
-    def forward(self, images):
-        for conv in self.convs:
-            images = F.relu(conv(images))
-        return F.max_pool2d(images, 2)
+    down = images.diff(dim=2).abs().sum(dim=(1, 2, 3))
+    right = images.diff(dim=3).abs().sum(dim=(1, 2, 3))
+    return down + right
 
 
-class VGGBlockInList(nn.Module):
-    def __init__(self, in_channels, out_channels, depth):
-        super().__init__()
-        channels = [in_channels] + (depth - 1) * [out_channels]
-        self.convs = [nn.Conv2d(c, out_channels, 3, padding=1) for c in channels]
-
-    def forward(self, images):
-        for conv in self.convs:
-            images = F.relu(conv(images))
-        return F.max_pool2d(images, 2)
+def variation_around(images):
+    return sum((images - images.roll(1, dims=d)).abs().sum(dim=(1, 2, 3)) for d in (2, 3))
 
 
-class VGGBlockShared(VGGBlock):
-    def __init__(self, in_channels, out_channels, depth):
-        super().__init__(in_channels, out_channels, 1)
-        self.convs.extend((depth - 1) * [nn.Conv2d(out_channels, out_channels, 3, padding=1)])
+def variation_squared(images):
+    return sum(images.diff(dim=d).square().sum(dim=(1, 2, 3)) for d in (2, 3))
 
 
-class VGGBlockOneReLU(VGGBlock):
-    def forward(self, images):
-        for conv in self.convs:
-            images = conv(images)
-        return F.max_pool2d(F.relu(images), 2)
+def variation_one_way(images):
+    return images.diff(dim=3).abs().sum(dim=(1, 2, 3))
 
 
-class VGGBlockPools(VGGBlock):
-    def forward(self, images):
-        for conv in self.convs:
-            images = F.max_pool2d(F.relu(conv(images)), 2, ceil_mode=True)
-        return images
+def variation_mean(images):
+    return sum(images.diff(dim=d).abs().mean(dim=(1, 2, 3)) for d in (2, 3))
 
 
-class VGGBlockMean(VGGBlock):
-    def forward(self, images):
-        for conv in self.convs:
-            images = F.relu(conv(images))
-        return F.avg_pool2d(images, 2)
+def variation_padded(images):
+    wide = F.pad(images, (1, 1, 1, 1))
+    return sum(wide.diff(dim=d).abs().sum(dim=(1, 2, 3)) for d in (2, 3))
 
 
-class VGGBlockInPlace(VGGBlock):
-    def forward(self, images):
-        for conv in self.convs:
-            images = F.relu(conv(images.relu_()))
-        return F.max_pool2d(images, 2)
-
-
-def block_cases(rng):
-    shapes = ((1, 3, 1, 2, 4, 4), (3, 2, 2, 1, 6, 4), (2, 4, 3, 2, 5, 7), (2, 2, 4, 1, 4, 5))
+def variation_cases(rng):
     return [
-        {
-            "arguments": {"in_channels": c, "out_channels": d, "depth": depth},
-            "training": bool(i % 2),
-            "inputs": [normal(rng, n, c, h, w)],
-        }
-        for i, (c, d, depth, n, h, w) in enumerate(shapes)
+        [normal(rng, 2, 3, 5, 5) + 0.5],
+        [normal(rng, 3, 1, 4, 7) + 0.5],
+        [normal(rng, 1, 2, 1, 6) + 0.5],
+        [torch.full((2, 1, 3, 3), 0.7)],
     ]
 
 
 EXERCISES = [
     Exercise(
-        "05.subsampling_gradients",
-        2,
-        subsampling_gradients,
-        subsampling_cases,
-        {
-            "takes the mean of the pixels for their sum": gradients_of_mean,
-            "puts whole copies of the gradient side by side": gradients_tiled,
-            "averages over the batch": gradients_batch_mean,
-            "forgets the coefficient on the way to x": gradients_no_coefficient,
-        },
-        (
-            "Each pixel of x has a part in one value of y only, with the factor coefficient[c].",
-            "repeat_interleave(2, dim=2), then dim=3, gives every pixel the gradient of its value of y.",
-            "coefficient[c] and bias[c] have a part in every y of their channel: sum over n, i and j.",
-        ),
-    ),
-    Exercise(
-        "05.count_map_values",
-        1,
-        count_map_values,
-        maps_cases,
-        {
-            "forgets what the poolings put out": maps_no_pool,
-            "forgets the image itself": maps_no_image,
-            "rounds an odd size up": maps_rounded_up,
-            "takes the item with most channels for the largest": maps_most_channels,
-        },
-        (
-            "Two things change along the list: the channels at an int, the size at an 'M'.",
-            "Append channels · size · size for every item; then sum, and look for the largest.",
-        ),
-    ),
-    Exercise(
-        "05.VGGBlock",
-        1,
-        VGGBlock,
-        block_cases,
-        {
-            "keeps its layers in a list that PyTorch does not look into": VGGBlockInList,
-            "uses one convolution again and again": VGGBlockShared,
-            "has no ReLU between the convolutions": VGGBlockOneReLU,
-            "pools after every convolution": VGGBlockPools,
-            "takes means where it should take maxima": VGGBlockMean,
-            "changes its input in place": VGGBlockInPlace,
-        },
-        (
-            "Which parameters does an optimizer get? Print list(VGGBlock(1, 8, 2).parameters()).",
-            "nn.Module notices parameters, buffers and modules that are assigned to self. What is here?",
-            "nn.ModuleList is a list that is a module.",
-        ),
-        given=VGGBlockInList,
-    ),
-    Exercise(
-        "05.compose_kernels",
+        "05.concept_iou",
         3,
-        compose_kernels,
-        compose_cases,
+        concept_iou,
+        iou_cases,
         {
-            "forgets to flip the second kernel": compose_unflipped,
-            "flips the first kernel in place of the second": compose_flipped_first,
-            "follows one channel in the middle and forgets the sum over them": compose_one_channel,
-            "keeps the second kernel and adds up the first one": compose_places,
+            "divides by the size of the concept alone": iou_recall,
+            "marks the strongest places of each image": iou_each_image,
+            "has one threshold for all channels": iou_common_threshold,
+            "counts what is marked and belongs to the concept twice below the line": iou_counted_twice,
         },
         (
-            "Put an x that is 1 in one place into both convolutions: what comes out shows the kernel.",
-            "composed[o, i] is a sum over m: kernel second[o, m], slid over first[m, i] with padding L − 1.",
-            "F.conv2d slides without flipping; here one of the two must be flipped: second, in both axes.",
-        ),
-        atol=1e-4,
-    ),
-    Exercise(
-        "05.count_vgg",
-        1,
-        count_vgg,
-        count_cases,
-        {
-            "forgets the scale and shift of batch norm": count_no_norm,
-            "counts the running statistics as trained": count_running,
-            "forgets the biases": count_no_bias,
-            "forgets that a channel has 7 × 7 values when it is flattened": count_no_flatten,
-        },
-        (
-            "A convolution has 9 · in_channels + 1 parameters for each output channel; batch norm has 2.",
-            "Carry the number of channels along. The first linear layer has 49 · channels inputs.",
+            "maps.transpose(0, 1).flatten(1) has a row for each channel, with all places of all images.",
+            "topk gives the places to mark; masks.flatten() has the same order of places.",
+            "Intersection: marked & concept. Union: marked | concept. Sum both over the places.",
         ),
     ),
     Exercise(
-        "05.dense_logits",
+        "05.top_places",
         2,
-        dense_logits,
-        dense_cases,
+        top_places,
+        top_cases,
         {
-            "takes the channels for the last axis of the flattened maps": dense_channels_last,
-            "looks at the middle only": dense_centre,
-            "shrinks the maps to the classifier's size": dense_shrunk,
-            "takes the largest logit over the places": dense_largest,
+            "confuses rows with columns": top_swapped,
+            "takes strongly negative responses for strong ones": top_absolute,
+            "puts the weakest of them first": top_ascending,
+            "takes no more than one place of an image": top_one_an_image,
         },
         (
-            "A linear layer on a window of size × size is a convolution with a kernel of that size.",
-            "Reshape the weight to (K, C, size, size), which is the order that flatten(1) reads in.",
+            "Bring the channels to the front and flatten the rest: one row of N · H · W values a channel.",
+            "topk gives positions in that row. Integer division and remainder take them apart again.",
         ),
-        atol=1e-4,
+    ),
+    Exercise(
+        "05.total_variation",
+        1,
+        total_variation,
+        variation_cases,
+        {
+            "takes the last pixel of a row for a neighbour of the first": variation_around,
+            "squares the differences": variation_squared,
+            "looks at pixels side by side only": variation_one_way,
+            "takes the mean over the pairs": variation_mean,
+            "surrounds the image with zeros": variation_padded,
+        },
+        (
+            "images[:, :, 1:] − images[:, :, :-1] are the differences of pixels one above the other.",
+            "Sum the absolute differences over channels, rows and columns, but not over the images.",
+        ),
+    ),
+    Exercise(
+        "05.hires_cam",
+        2,
+        hires_cam,
+        hires_cases,
+        {
+            "averages the gradients over the places first, as Grad-CAM does": hires_grad_cam,
+            "takes what speaks against the class for what speaks for it": hires_absolute,
+            "drops the negative parts before adding up the channels": hires_early_relu,
+            "divides by the largest value of the whole batch": hires_batch,
+            "divides by zero": hires_nan,
+        },
+        (
+            "Multiply first, sum over the channels, then relu: in this order.",
+            "amax(dim=(1, 2), keepdim=True) is each image's largest value. What if it is 0?",
+        ),
     ),
 ]

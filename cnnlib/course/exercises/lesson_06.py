@@ -1,4 +1,4 @@
-"""Exercises of lesson 06, modern architectures."""
+"""Exercises of lesson 06, classic architectures."""
 
 import torch
 import torch.nn.functional as F
@@ -7,449 +7,411 @@ from torch import nn
 from cnnlib.course.exercises import Exercise, normal
 
 
-def widest_reduction(in_channels, out_channels, kernel_size, times):
-    """Return to how many channels a 1 × 1 convolution may reduce, in front of a larger kernel.
+def count_vgg(config, in_channels, hidden, num_classes):
+    """Return the number of trained parameters of a VGG with batch norm, from its configuration.
 
-    A branch of in_channels → r by 1 × 1, then r → out_channels by kernel_size × kernel_size, should
-    need at most 1/times of the multiply–adds of the larger kernel alone, which goes straight from
-    in_channels to out_channels. All of them keep height and width. All arguments are ints >= 1.
-    Returns the largest such r, an int; 0 if there is none.
+    config: list of ints and "M". An int is a 3 × 3 convolution with bias and so many output
+    channels, followed by a batch norm with scale and shift; "M" is a max-pooling. The maps that
+    come out are brought to 7 × 7, flattened, and go through three linear layers with biases: two
+    with `hidden` outputs, one with num_classes. Returns an int.
     """
-    direct = in_channels * out_channels * kernel_size**2  # multiply–adds of one pixel
-    each = in_channels + out_channels * kernel_size**2  # of one reduced channel: made once, then used
-    return direct // (times * each)
+    total = 0
+    for item in config:
+        if item != "M":
+            total += (9 * in_channels + 1) * item + 2 * item
+            in_channels = item
+    widths = [49 * in_channels, hidden, hidden, num_classes]
+    return total + sum((widths[i] + 1) * widths[i + 1] for i in range(3))
 
 
-def widest_free(in_channels, out_channels, kernel_size, times):
-    return in_channels // times
+def count_no_norm(config, in_channels, hidden, num_classes):
+    channels = sum(item for item in config if item != "M")
+    return count_vgg(config, in_channels, hidden, num_classes) - 2 * channels
 
 
-def widest_rounded_up(in_channels, out_channels, kernel_size, times):
-    direct = in_channels * out_channels * kernel_size**2
-    return -(-direct // (times * (in_channels + out_channels * kernel_size**2)))
+def count_running(config, in_channels, hidden, num_classes):
+    channels = sum(item for item in config if item != "M")
+    return count_vgg(config, in_channels, hidden, num_classes) + 2 * channels
 
 
-def widest_unsquared(in_channels, out_channels, kernel_size, times):
-    direct = in_channels * out_channels * kernel_size
-    return direct // (times * (in_channels + out_channels * kernel_size))
+def count_no_bias(config, in_channels, hidden, num_classes):
+    biases = sum(item for item in config if item != "M") + 2 * hidden + num_classes
+    return count_vgg(config, in_channels, hidden, num_classes) - biases
 
 
-def widest_same_kernel(in_channels, out_channels, kernel_size, times):
-    return in_channels * out_channels // (times * (in_channels + out_channels))
+def count_no_flatten(config, in_channels, hidden, num_classes):
+    last = [item for item in config if item != "M"][-1]
+    return count_vgg(config, in_channels, hidden, num_classes) - 48 * last * hidden
 
 
-def widest_cases(rng):
-    cases = [[192, 32, 5, 9], [192, 128, 3, 2], [4, 64, 3, 50], [480, 208, 1, 1]]
-    for _ in range(4):
-        a, b = (int(n) for n in rng.integers(16, 513, 2))
-        cases.append([a, b, int(rng.choice([3, 5, 7])), int(rng.integers(1, 9))])
+def count_cases(rng):
+    vgg16 = [64, 64, "M", 128, 128, "M", *[256, 256, 256, "M"], *[512, 512, 512, "M"] * 2]
+    cases = [[vgg16, 3, 4096, 1000], [[8], 1, 5, 2]]
+    for _ in range(3):
+        widths = [int(w) for w in rng.integers(2, 40, 4)]
+        config = [*widths[:1], "M", *widths[1:3], "M", "M", widths[3]]
+        cases.append([config, int(rng.integers(1, 5)), int(rng.integers(3, 50)), int(rng.integers(2, 20))])
     return cases
 
 
-def add_shortcut(x, branch, stride):
-    """Return ReLU(way around + branch), with a way around that has no parameters.
+def count_map_values(config, in_channels, size):
+    """Return how many numbers training keeps for one image: the image and all feature maps.
 
-    x: (N, C, H, W) float tensor, the block's input.
-    branch: (N, D, h, w), what the block's convolutions computed; D >= C, h = ⌈H / stride⌉,
-        w = ⌈W / stride⌉, stride: int >= 1.
-    The way around takes every stride-th pixel of x in both directions, beginning with the first,
-    and appends channels of zeros after those of x until there are D. Returns (N, D, h, w).
+    config: list of ints and "M". An int is a 3 × 3 convolution with padding 1 and so many output
+    channels (its ReLU works in place and keeps nothing); "M" is a max-pooling of 2 × 2 with
+    stride 2, which drops a last odd row and column. size: height and width of the image, in
+    pixels. Returns a list: the total (an int), and the position in config of the item with the
+    largest output, the first one where several are equal (an int).
     """
-    out = branch.clone()
-    out[:, : x.shape[1]] += x[:, :, ::stride, ::stride]  # a channel of zeros adds nothing
-    return out.clamp(min=0)
+    total, channels, values = in_channels * size * size, in_channels, []
+    for item in config:
+        if item == "M":
+            size //= 2
+        else:
+            channels = item
+        values.append(channels * size * size)
+    return [total + sum(values), values.index(max(values))]
 
 
-def _shortcut(x, branch, stride):
-    extra = branch.shape[1] - x.shape[1]
-    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, extra))
+def maps_no_pool(config, in_channels, size):
+    total, largest, start = in_channels * size * size, -1, size
+    for item in config:
+        if item == "M":
+            size //= 2
+        else:
+            total += item * size * size
+    largest = count_map_values(config, in_channels, start)[1]
+    return [total, largest]
 
 
-def shortcut_early_relu(x, branch, stride):
-    return _shortcut(x, branch, stride) + branch.clamp(min=0)
+def maps_no_image(config, in_channels, size):
+    total, largest = count_map_values(config, in_channels, size)
+    return [total - in_channels * size * size, largest]
 
 
-def shortcut_without_relu(x, branch, stride):
-    return _shortcut(x, branch, stride) + branch
+def maps_rounded_up(config, in_channels, size):
+    total, channels, values = in_channels * size * size, in_channels, []
+    for item in config:
+        if item == "M":
+            size = (size + 1) // 2
+        else:
+            channels = item
+        values.append(channels * size * size)
+    return [total + sum(values), values.index(max(values))]
 
 
-def shortcut_averaged(x, branch, stride):
-    pooled = F.avg_pool2d(x, stride, ceil_mode=True)
-    return (_shortcut(pooled, branch, 1) + branch).clamp(min=0)
+def maps_most_channels(config, in_channels, size):
+    widths = [0 if item == "M" else item for item in config]
+    return [count_map_values(config, in_channels, size)[0], widths.index(max(widths))]
 
 
-def shortcut_zeros_first(x, branch, stride):
-    extra = branch.shape[1] - x.shape[1]
-    around = F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, extra, 0))
-    return (around + branch).clamp(min=0)
-
-
-def shortcut_repeated(x, branch, stride):
-    channels = torch.arange(branch.shape[1]) % x.shape[1]
-    return (x[:, channels, ::stride, ::stride] + branch).clamp(min=0)
-
-
-def shortcut_cases(rng):
-    shapes = (
-        (2, 3, 6, 6, 6, 2),
-        (1, 2, 5, 7, 4, 2),
-        (2, 4, 3, 3, 4, 1),
-        (1, 3, 7, 8, 5, 3),
-        (1, 1, 1, 1, 2, 2),
-    )
-    return [
-        [normal(rng, n, c, h, w), normal(rng, n, d, -(-h // stride), -(-w // stride)), stride]
-        for n, c, h, w, d, stride in shapes
-    ]
-
-
-def residual_gradients(x, weights, grad):
-    """Return the loss's gradient with respect to every block's input, and to the last output.
-
-    The network is x₀ = x, xₗ₊₁ = xₗ + ReLU(xₗ Wₗᵀ): a linear layer, a ReLU, the addition.
-    x: (N, D) float tensor; weights: list of L float tensors (D, D), L >= 1; grad: (N, D), the
-    gradient of the loss with respect to the last output, x_L.
-    Returns (L + 1, N, D): first the gradient with respect to x₀, last the one to x_L, grad itself.
-    """
-    inputs = [x]
-    for weight in weights:
-        inputs.append(inputs[-1] + (inputs[-1] @ weight.T).clamp(min=0))
-    grads = [grad]
-    for weight, before in zip(reversed(weights), reversed(inputs[:-1]), strict=True):
-        passed = grads[-1] * (before @ weight.T > 0)  # through the ReLU
-        grads.append(grads[-1] + passed @ weight)  # the way around hands the gradient on as it is
-    return torch.stack(grads[::-1])
-
-
-def _backward(x, weights, grad, around=1, transposed=False, mask=None):
-    inputs = [x]
-    for weight in weights:
-        inputs.append(inputs[-1] + (inputs[-1] @ weight.T).clamp(min=0))
-    grads = [grad]
-    for weight, before in zip(reversed(weights), reversed(inputs[:-1]), strict=True):
-        passed = grads[-1] * (before @ weight.T > 0 if mask is None else mask(before))
-        grads.append(around * grads[-1] + passed @ (weight.T if transposed else weight))
-    return torch.stack(grads[::-1])
-
-
-def gradients_plain(x, weights, grad):
-    return _backward(x, weights, grad, around=0)
-
-
-def gradients_linear(x, weights, grad):
-    return _backward(x, weights, grad, mask=torch.ones_like)
-
-
-def gradients_transposed(x, weights, grad):
-    return _backward(x, weights, grad, transposed=True)
-
-
-def gradients_wrong_mask(x, weights, grad):
-    return _backward(x, weights, grad, mask=lambda before: before > 0)
-
-
-def gradients_cases(rng):
-    cases = []
-    for n, d, depth in ((1, 3, 1), (4, 5, 2), (3, 6, 6), (2, 4, 12)):
-        sure = False
-        while not sure:  # a value next to ReLU's kink could round to either side
-            x, weights = normal(rng, n, d), [0.7 * normal(rng, d, d) / d**0.5 for _ in range(depth)]
-            h, sure = x, True
-            for weight in weights:
-                z = h @ weight.T
-                sure, h = sure and bool(z.abs().min() > 1e-3), h + z.clamp(min=0)
-        cases.append([x, weights, normal(rng, n, d)])
+def maps_cases(rng):
+    cases = [[[64, 64, "M", 128, 128, "M", 256, 256, 256, "M"], 3, 224], [["M", 6, "M", 16, "M"], 1, 29]]
+    for _ in range(3):
+        widths = [int(w) for w in rng.integers(2, 30, 4)]
+        config = [*widths[:2], "M", widths[2], "M", widths[3], "M"]
+        cases.append([config, int(rng.integers(1, 4)), int(rng.integers(9, 64))])
     return cases
 
 
-class PreActivationBlock(nn.Module):
-    """A residual block of two 3 × 3 convolutions with a batch norm and a ReLU BEFORE each of them.
+def subsampling_gradients(x, coefficient, grad):
+    """Propagate a gradient back through LeNet-5's subsampling, without autograd.
 
-    Parts: bn1, conv1, bn2, conv2, and shortcut, the way around. The convolutions have padding 1 and
-    no bias; conv1 has the stride and changes the number of channels. Nothing follows the addition.
-    Where input and output have one shape (stride 1, equal channels), x itself goes around, and there
-    is no shortcut. Else shortcut is a strided 1 × 1 convolution without bias; it gets what conv1
-    gets. x: (N, in_channels, H, W) float. Returns (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+    The layer computes y[n, c, i, j] = coefficient[c] · (sum of the 2 × 2 pixels of x) + bias[c].
+    x: (N, C, H, W), H and W even; coefficient: (C,); grad: (N, C, H/2, W/2), ∂loss/∂y; all float.
+    Returns a list of ∂loss/∂x (N, C, H, W), ∂loss/∂coefficient (C,) and ∂loss/∂bias (C,).
     """
-
-    def __init__(self, in_channels, out_channels, stride=1):
-        super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels)
-        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(out_channels)
-        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
-        self.shortcut = None
-        if stride != 1 or in_channels != out_channels:
-            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
-
-    def forward(self, x):
-        active = F.relu(self.bn1(x))
-        around = x if self.shortcut is None else self.shortcut(active)
-        return around + self.conv2(F.relu(self.bn2(self.conv1(active))))
+    sums = 4 * F.avg_pool2d(x, 2)  # (N, C, H/2, W/2)
+    spread = grad.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+    to_x = coefficient[:, None, None] * spread
+    return [to_x, (grad * sums).sum(dim=(0, 2, 3)), grad.sum(dim=(0, 2, 3))]
 
 
-class PreActivationLastReLU(PreActivationBlock):
-    def forward(self, x):
-        return F.relu(super().forward(x))
+def gradients_of_mean(x, coefficient, grad):
+    to_x, to_coefficient, to_bias = subsampling_gradients(x, coefficient, grad)
+    return [to_x / 4, to_coefficient / 4, to_bias]
 
 
-class PreActivationRaw(PreActivationBlock):
-    def forward(self, x):
-        around = x if self.shortcut is None else self.shortcut(x)
-        return around + self.conv2(F.relu(self.bn2(self.conv1(F.relu(self.bn1(x))))))
+def gradients_tiled(x, coefficient, grad):
+    _, to_coefficient, to_bias = subsampling_gradients(x, coefficient, grad)
+    return [coefficient[:, None, None] * grad.repeat(1, 1, 2, 2), to_coefficient, to_bias]
 
 
-class PreActivationAround(PreActivationBlock):
-    def forward(self, x):
-        active = F.relu(self.bn1(x))
-        around = active if self.shortcut is None else self.shortcut(active)
-        return around + self.conv2(F.relu(self.bn2(self.conv1(active))))
+def gradients_batch_mean(x, coefficient, grad):
+    to_x, to_coefficient, to_bias = subsampling_gradients(x, coefficient, grad)
+    return [to_x, to_coefficient / len(x), to_bias / len(x)]
 
 
-class PreActivationNoReLU(PreActivationBlock):
-    def forward(self, x):
-        active = self.bn1(x)
-        around = x if self.shortcut is None else self.shortcut(active)
-        return around + self.conv2(F.relu(self.bn2(self.conv1(active))))
+def gradients_no_coefficient(x, coefficient, grad):
+    _, to_coefficient, to_bias = subsampling_gradients(x, coefficient, grad)
+    return [grad.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3), to_coefficient, to_bias]
 
 
-class PreActivationLate(PreActivationBlock):
-    def __init__(self, in_channels, out_channels, stride=1):
-        super().__init__(in_channels, out_channels, stride)
-        self.conv1.stride, self.conv2.stride = (1, 1), (stride, stride)
+def subsampling_cases(rng):
+    shapes = ((2, 1, 4, 4), (3, 2, 2, 6), (2, 4, 6, 2), (1, 3, 4, 6))
+    return [[normal(rng, n, c, h, w), normal(rng, c) + 2, normal(rng, n, c, h // 2, w // 2)]
+            for n, c, h, w in shapes]  # fmt: skip
 
 
-class PreActivationAlways(PreActivationBlock):
-    def __init__(self, in_channels, out_channels, stride=1):
-        super().__init__(in_channels, out_channels, stride)
-        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+def dense_logits(maps, weight, bias, size):
+    """Apply a linear classifier at every place of maps that are larger than it was made for.
 
-
-class PreActivationInPlace(PreActivationBlock):
-    def forward(self, x):
-        if self.shortcut is not None:
-            return super().forward(x)
-        x += self.conv2(F.relu(self.bn2(self.conv1(F.relu(self.bn1(x))))))
-        return x
-
-
-def preactivation_cases(rng):
-    shapes = ((3, 3, 1, 5, 4), (3, 4, 2, 5, 6), (2, 4, 1, 3, 3), (3, 3, 2, 6, 5), (4, 4, 1, 2, 5))
-    return [
-        {
-            "arguments": {"in_channels": c, "out_channels": d} | ({"stride": stride} if i else {}),
-            "training": i in (0, 1, 3),
-            "inputs": [normal(rng, 2, c, h, w)],
-        }
-        for i, (c, d, stride, h, w) in enumerate(shapes)
-    ]
-
-
-def dense_kernels(weight, groups):
-    """Return the kernels of an ordinary convolution that computes what a grouped one computes.
-
-    weight: (out_channels, in_channels / groups, k, k) float tensor, the kernels of the grouped one
-    as `nn.Conv2d` keeps them; groups: int, it divides out_channels.
-    Returns (out_channels, in_channels, k, k), such that for all images F.conv2d(images, dense)
-    equals F.conv2d(images, weight, groups=groups).
+    VGG was tested like this on whole images (Simonyan & Zisserman 2014, sec. 3.2). The classifier
+    takes maps of size × size, flattened by `flatten(1)`. Slide it over the larger maps with
+    stride 1, and average its logits over all places.
+    maps: (N, C, H, W), H and W ≥ size; weight: (K, C · size · size); bias: (K,); all float.
+    Returns (N, K).
     """
-    out_channels, each, k, _ = weight.shape
-    dense = weight.new_zeros(groups, out_channels // groups, groups, each, k, k)
-    for g, kernels in enumerate(weight.chunk(groups)):
-        dense[g, :, g] = kernels  # group g sees the channels of group g, and no others
-    return dense.reshape(out_channels, groups * each, k, k)
+    kernels = weight.reshape(len(weight), maps.shape[1], size, size)
+    return F.conv2d(maps, kernels, bias).mean(dim=(2, 3))
 
 
-def dense_repeated(weight, groups):
-    return weight.repeat(1, groups, 1, 1)
+def dense_channels_last(maps, weight, bias, size):
+    kernels = weight.reshape(len(weight), size, size, maps.shape[1]).permute(0, 3, 1, 2)
+    return F.conv2d(maps, kernels, bias).mean(dim=(2, 3))
 
 
-def dense_averaged(weight, groups):
-    return weight.repeat(1, groups, 1, 1) / groups
+def dense_centre(maps, weight, bias, size):
+    top, left = (maps.shape[2] - size) // 2, (maps.shape[3] - size) // 2
+    return maps[:, :, top : top + size, left : left + size].flatten(1) @ weight.T + bias
 
 
-def dense_interleaved_inputs(weight, groups):
-    dense = dense_kernels(weight, groups)
-    return dense.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+def dense_shrunk(maps, weight, bias, size):
+    return F.adaptive_avg_pool2d(maps, size).flatten(1) @ weight.T + bias
 
 
-def dense_interleaved_outputs(weight, groups):
-    out_channels, each, k, _ = weight.shape
-    dense = weight.new_zeros(out_channels, groups * each, k, k)
-    for o in range(out_channels):
-        g = o % groups
-        dense[o, g * each : (g + 1) * each] = weight[o]
-    return dense
-
-
-def dense_first_group(weight, groups):
-    return F.pad(weight, (0, 0, 0, 0, 0, weight.shape[1] * (groups - 1)))
+def dense_largest(maps, weight, bias, size):
+    kernels = weight.reshape(len(weight), maps.shape[1], size, size)
+    return F.conv2d(maps, kernels, bias).amax(dim=(2, 3))
 
 
 def dense_cases(rng):
-    shapes = ((8, 2, 3, 4), (4, 1, 3, 4), (6, 3, 1, 2), (3, 2, 2, 1), (12, 2, 3, 3))
-    return [[normal(rng, out, each, k, k), groups] for out, each, k, groups in shapes]
-
-
-def separable_kernels(weight):
-    """Return the nearest kernels that a depthwise and then a 1 × 1 convolution can compute.
-
-    weight: (out_channels, in_channels, k, k) float tensor, the kernels of an ordinary convolution.
-    The depthwise convolution has one k × k kernel for each input channel, and the 1 × 1 convolution
-    mixes the results; neither has a bias, and nothing stands between them. Nearest to weight: with
-    the smallest sum of squared differences. Returns a tensor of weight's shape: the kernels of the
-    ordinary convolution that equals the pair.
-    """
-    # dense[o, i] = pointwise[o, i] · depthwise[i]: for each i a matrix (out_channels, k²) of rank one
-    matrices = weight.transpose(0, 1).flatten(2)  # (in_channels, out_channels, k²)
-    u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
-    nearest = s[:, :1, None] * u[:, :, :1] * vh[:, :1]
-    return nearest.transpose(0, 1).reshape(weight.shape)
-
-
-def separable_by_output(weight):
-    return separable_kernels(weight.transpose(0, 1)).transpose(0, 1)
-
-
-def separable_one_filter(weight):
-    u, s, vh = torch.linalg.svd(weight.flatten(0, 1).flatten(1), full_matrices=False)
-    return (s[0] * u[:, :1] * vh[:1]).reshape(weight.shape)
-
-
-def separable_mean(weight):
-    depthwise = weight.mean(dim=0)  # (in_channels, k, k)
-    fit = (weight * depthwise).sum(dim=(2, 3)) / depthwise.square().sum(dim=(1, 2))
-    return fit[:, :, None, None] * depthwise
-
-
-def separable_unscaled(weight):
-    u, _, vh = torch.linalg.svd(weight.transpose(0, 1).flatten(2), full_matrices=False)
-    return (u[:, :, :1] * vh[:, :1]).transpose(0, 1).reshape(weight.shape)
-
-
-def separable_cases(rng):
     cases = []
-    for out, channels, k in ((6, 4, 3), (3, 2, 5), (8, 3, 3), (4, 5, 1)):
-        mixing, filters = (normal(rng, *shape).sign() for shape in ((out, channels, 1), (1, channels, k * k)))
-        # a clear first singular value, and mixtures of both signs, so that a mean over the outputs misleads
-        mixing[: out // 2], mixing[out // 2 : 2 * (out // 2)] = 1.0, -1.0
-        weight = mixing * filters + 0.25 * normal(rng, out, channels, k * k)
-        cases.append([weight.reshape(out, channels, k, k)])
+    for n, c, h, w, size, k in (
+        (1, 2, 5, 5, 3, 4),
+        (3, 3, 7, 4, 2, 10),
+        (2, 4, 3, 3, 3, 2),
+        (2, 2, 6, 9, 4, 3),
+    ):
+        weight = normal(rng, k, c * size * size)
+        cases.append([normal(rng, n, c, h, w), weight, normal(rng, k), size])
     return cases
+
+
+def compose_kernels(first, second):
+    """Return the one kernel that does the work of two convolutions with nothing between them.
+
+    F.conv2d(F.conv2d(x, first), second) equals F.conv2d(x, composed) for every x: without a ReLU
+    in between, depth adds nothing that a larger kernel could not do.
+    first: (M, I, K, K), second: (O, M, L, L), float tensors. Returns (O, I, K + L − 1, K + L − 1).
+    """
+    reach = second.shape[2] - 1
+    flipped = second.flip(2, 3)
+    return F.conv2d(first.transpose(0, 1), flipped, padding=reach).transpose(0, 1)
+
+
+def compose_unflipped(first, second):
+    return F.conv2d(first.transpose(0, 1), second, padding=second.shape[2] - 1).transpose(0, 1)
+
+
+def compose_flipped_first(first, second):
+    return F.conv2d(first.flip(2, 3).transpose(0, 1), second, padding=second.shape[2] - 1).transpose(0, 1)
+
+
+def compose_one_channel(first, second):
+    return compose_kernels(first[:1], second[:, :1])
+
+
+def compose_places(first, second):
+    sums = torch.einsum("omkl,mi->oikl", second, first.sum(dim=(2, 3)))
+    margin = first.shape[2] - 1
+    return F.pad(sums, (margin // 2, margin - margin // 2) * 2)
+
+
+def compose_cases(rng):
+    shapes = ((2, 1, 3, 1, 3), (3, 2, 3, 4, 3), (2, 3, 1, 2, 3), (2, 2, 5, 3, 2))
+    return [[normal(rng, m, i, k, k), normal(rng, o, m, size, size)] for m, i, k, o, size in shapes]
+
+
+class VGGBlock(nn.Module):
+    """A block of VGG: `depth` 3 × 3 convolutions, each with a ReLU behind it, and one 2 × 2 max pooling.
+
+    They have padding 1 and a bias, named convs.0.weight, convs.0.bias, convs.1.weight and so on; the
+    first one changes the channels. (N, in_channels, H, W) → (N, out_channels, H // 2, W // 2), float.
+    """
+
+    def __init__(self, in_channels, out_channels, depth):
+        super().__init__()
+        channels = [in_channels] + (depth - 1) * [out_channels]
+        self.convs = nn.ModuleList(nn.Conv2d(c, out_channels, 3, padding=1) for c in channels)
+
+    def forward(self, images):
+        for conv in self.convs:
+            images = F.relu(conv(images))
+        return F.max_pool2d(images, 2)
+
+
+class VGGBlockInList(nn.Module):
+    def __init__(self, in_channels, out_channels, depth):
+        super().__init__()
+        channels = [in_channels] + (depth - 1) * [out_channels]
+        self.convs = [nn.Conv2d(c, out_channels, 3, padding=1) for c in channels]
+
+    def forward(self, images):
+        for conv in self.convs:
+            images = F.relu(conv(images))
+        return F.max_pool2d(images, 2)
+
+
+class VGGBlockShared(VGGBlock):
+    def __init__(self, in_channels, out_channels, depth):
+        super().__init__(in_channels, out_channels, 1)
+        self.convs.extend((depth - 1) * [nn.Conv2d(out_channels, out_channels, 3, padding=1)])
+
+
+class VGGBlockOneReLU(VGGBlock):
+    def forward(self, images):
+        for conv in self.convs:
+            images = conv(images)
+        return F.max_pool2d(F.relu(images), 2)
+
+
+class VGGBlockPools(VGGBlock):
+    def forward(self, images):
+        for conv in self.convs:
+            images = F.max_pool2d(F.relu(conv(images)), 2, ceil_mode=True)
+        return images
+
+
+class VGGBlockMean(VGGBlock):
+    def forward(self, images):
+        for conv in self.convs:
+            images = F.relu(conv(images))
+        return F.avg_pool2d(images, 2)
+
+
+class VGGBlockInPlace(VGGBlock):
+    def forward(self, images):
+        for conv in self.convs:
+            images = F.relu(conv(images.relu_()))
+        return F.max_pool2d(images, 2)
+
+
+def block_cases(rng):
+    shapes = ((1, 3, 1, 2, 4, 4), (3, 2, 2, 1, 6, 4), (2, 4, 3, 2, 5, 7), (2, 2, 4, 1, 4, 5))
+    return [
+        {
+            "arguments": {"in_channels": c, "out_channels": d, "depth": depth},
+            "training": bool(i % 2),
+            "inputs": [normal(rng, n, c, h, w)],
+        }
+        for i, (c, d, depth, n, h, w) in enumerate(shapes)
+    ]
 
 
 EXERCISES = [
     Exercise(
-        "06.widest_reduction",
-        points=1,
-        reference=widest_reduction,
-        cases=widest_cases,
-        mutants={
-            "forgets what the 1 × 1 convolution itself costs": widest_free,
-            "rounds up, and so exceeds the budget": widest_rounded_up,
-            "takes kernel_size where kernel_size² belongs": widest_unsquared,
-            "counts every kernel as 1 × 1": widest_same_kernel,
+        "06.subsampling_gradients",
+        2,
+        subsampling_gradients,
+        subsampling_cases,
+        {
+            "takes the mean of the pixels for their sum": gradients_of_mean,
+            "puts whole copies of the gradient side by side": gradients_tiled,
+            "averages over the batch": gradients_batch_mean,
+            "forgets the coefficient on the way to x": gradients_no_coefficient,
         },
-        hints=(
-            "Height and width are the same everywhere, so count the multiply–adds of one pixel.",
-            "One reduced channel costs in_channels to make and out_channels · kernel_size² to use.",
-            "times · r · (cost of one reduced channel) ≤ in_channels · out_channels · kernel_size².",
+        (
+            "Each pixel of x has a part in one value of y only, with the factor coefficient[c].",
+            "repeat_interleave(2, dim=2), then dim=3, gives every pixel the gradient of its value of y.",
+            "coefficient[c] and bias[c] have a part in every y of their channel: sum over n, i and j.",
         ),
     ),
     Exercise(
-        "06.add_shortcut",
-        points=1,
-        reference=add_shortcut,
-        cases=shortcut_cases,
-        mutants={
-            "applies the ReLU before the addition": shortcut_early_relu,
-            "forgets the ReLU": shortcut_without_relu,
-            "averages pixels instead of skipping them": shortcut_averaged,
-            "puts the channels of zeros in front": shortcut_zeros_first,
-            "repeats the channels instead of appending zeros": shortcut_repeated,
+        "06.count_map_values",
+        1,
+        count_map_values,
+        maps_cases,
+        {
+            "forgets what the poolings put out": maps_no_pool,
+            "forgets the image itself": maps_no_image,
+            "rounds an odd size up": maps_rounded_up,
+            "takes the item with most channels for the largest": maps_most_channels,
         },
-        hints=(
-            "A slice with a step takes every stride-th row and column.",
-            "Adding a channel of zeros changes nothing: only the first C channels of branch get a sum.",
-            "Clone branch before you add in place, and apply the ReLU last.",
+        (
+            "Two things change along the list: the channels at an int, the size at an 'M'.",
+            "Append channels · size · size for every item; then sum, and look for the largest.",
         ),
     ),
     Exercise(
-        "06.residual_gradients",
-        points=2,
-        reference=residual_gradients,
-        cases=gradients_cases,
-        mutants={
-            "sends the gradient through the layers alone, not around them": gradients_plain,
-            "ignores the ReLU on the way back": gradients_linear,
-            "multiplies by the transposed weights on the way back": gradients_transposed,
-            "blocks the gradient where the block's input, not the ReLU's, is negative": gradients_wrong_mask,
+        "06.VGGBlock",
+        1,
+        VGGBlock,
+        block_cases,
+        {
+            "keeps its layers in a list that PyTorch does not look into": VGGBlockInList,
+            "uses one convolution again and again": VGGBlockShared,
+            "has no ReLU between the convolutions": VGGBlockOneReLU,
+            "pools after every convolution": VGGBlockPools,
+            "takes means where it should take maxima": VGGBlockMean,
+            "changes its input in place": VGGBlockInPlace,
         },
-        hints=(
-            "Run the network forwards first and keep the input of each block.",
-            "The output depends on x in two ways, x itself and ReLU(x Wᵀ); their gradients add up.",
-            "Through the block: (g · [x Wᵀ > 0]) @ W. Around it: g. Their sum is the next g.",
+        (
+            "Which parameters does an optimizer get? Print list(VGGBlock(1, 8, 2).parameters()).",
+            "nn.Module notices parameters, buffers and modules that are assigned to self. What is here?",
+            "nn.ModuleList is a list that is a module.",
+        ),
+        given=VGGBlockInList,
+    ),
+    Exercise(
+        "06.compose_kernels",
+        3,
+        compose_kernels,
+        compose_cases,
+        {
+            "forgets to flip the second kernel": compose_unflipped,
+            "flips the first kernel in place of the second": compose_flipped_first,
+            "follows one channel in the middle and forgets the sum over them": compose_one_channel,
+            "keeps the second kernel and adds up the first one": compose_places,
+        },
+        (
+            "Put an x that is 1 in one place into both convolutions: what comes out shows the kernel.",
+            "composed[o, i] is a sum over m: kernel second[o, m], slid over first[m, i] with padding L − 1.",
+            "F.conv2d slides without flipping; here one of the two must be flipped: second, in both axes.",
         ),
         atol=1e-4,
     ),
     Exercise(
-        "06.PreActivationBlock",
-        points=2,
-        reference=PreActivationBlock,
-        cases=preactivation_cases,
-        mutants={
-            "applies a ReLU after the addition": PreActivationLastReLU,
-            "projects x itself where the normalised and rectified x belongs": PreActivationRaw,
-            "lets the rectified x go around where x itself belongs": PreActivationAround,
-            "leaves out the first ReLU": PreActivationNoReLU,
-            "gives the stride to the second convolution": PreActivationLate,
-            "has a shortcut even where the shapes agree": PreActivationAlways,
-            "adds to its input in place": PreActivationInPlace,
+        "06.count_vgg",
+        1,
+        count_vgg,
+        count_cases,
+        {
+            "forgets the scale and shift of batch norm": count_no_norm,
+            "counts the running statistics as trained": count_running,
+            "forgets the biases": count_no_bias,
+            "forgets that a channel has 7 × 7 values when it is flattened": count_no_flatten,
         },
-        hints=(
-            "bn1 normalises the input: how many channels has it? And bn2?",
-            "Compute relu(bn1(x)) once; conv1 takes it, and so does shortcut where there is one.",
-            "Set self.shortcut = None where it is not needed; then it adds no names to the state dict.",
-        ),
-        rtol=1e-3,
-        atol=1e-4,
-    ),
-    Exercise(
-        "06.dense_kernels",
-        points=2,
-        reference=dense_kernels,
-        cases=dense_cases,
-        mutants={
-            "repeats the kernels where zeros belong": dense_repeated,
-            "spreads each kernel over all groups": dense_averaged,
-            "takes every groups-th input channel for a group": dense_interleaved_inputs,
-            "takes every groups-th output channel for a group": dense_interleaved_outputs,
-            "lets every group see the first group's channels": dense_first_group,
-        },
-        hints=(
-            "Most of the dense kernels are zero: which input channels does output channel 0 see?",
-            "Group g has the output channels from g · out_channels / groups on, and the input channels from "
-            "g · in_channels / groups on: a block on the diagonal.",
+        (
+            "A convolution has 9 · in_channels + 1 parameters for each output channel; batch norm has 2.",
+            "Carry the number of channels along. The first linear layer has 49 · channels inputs.",
         ),
     ),
     Exercise(
-        "06.separable_kernels",
-        points=3,
-        reference=separable_kernels,
-        cases=separable_cases,
-        mutants={
-            "gives each output channel, not each input channel, one kernel": separable_by_output,
-            "shares one depthwise kernel among all input channels": separable_one_filter,
-            "takes the mean over the output channels as the depthwise kernel": separable_mean,
-            "leaves out the singular values": separable_unscaled,
+        "06.dense_logits",
+        2,
+        dense_logits,
+        dense_cases,
+        {
+            "takes the channels for the last axis of the flattened maps": dense_channels_last,
+            "looks at the middle only": dense_centre,
+            "shrinks the maps to the classifier's size": dense_shrunk,
+            "takes the largest logit over the places": dense_largest,
         },
-        hints=(
-            "Write the kernels of the pair as one convolution: dense[o, i] = pointwise[o, i] · depthwise[i].",
-            "So for each input channel i, weight[:, i] as a matrix (out_channels, k²) has to have rank one.",
-            "The nearest matrix of rank one is the first term of the singular value decomposition, "
-            "torch.linalg.svd: s₀ u₀ v₀ᵀ.",
+        (
+            "A linear layer on a window of size × size is a convolution with a kernel of that size.",
+            "Reshape the weight to (K, C, size, size), which is the order that flatten(1) reads in.",
         ),
-        rtol=1e-3,
         atol=1e-4,
     ),
 ]

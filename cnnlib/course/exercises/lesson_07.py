@@ -1,404 +1,455 @@
-"""Exercises of lesson 07, dropout."""
-
-import itertools
+"""Exercises of lesson 07, modern architectures."""
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from cnnlib.course.exercises import Exercise, normal
 
 
-def moments_under_dropout(x, weight, p):
-    """Return mean and variance of a linear layer's outputs, over all masks on its inputs.
+def widest_reduction(in_channels, out_channels, kernel_size, times):
+    """Return to how many channels a 1 × 1 convolution may reduce, in front of a larger kernel.
 
-    The outputs are (m · x) @ weight.T / (1 − p), where each value of m is 0 with probability p and
-    else 1, independently of the others. Nothing is to be drawn at random.
-    x: (N, D) float tensor; weight: (K, D); p: float, 0 <= p < 1.
-    Returns (2, N, K): the means, then the variances.
+    A branch of in_channels → r by 1 × 1, then r → out_channels by kernel_size × kernel_size, should
+    need at most 1/times of the multiply–adds of the larger kernel alone, which goes straight from
+    in_channels to out_channels. All of them keep height and width. All arguments are ints >= 1.
+    Returns the largest such r, an int; 0 if there is none.
     """
-    mean = x @ weight.T
-    variance = p / (1 - p) * x.square() @ weight.square().T  # variances of independent terms add up
-    return torch.stack([mean, variance])
+    direct = in_channels * out_channels * kernel_size**2  # multiply–adds of one pixel
+    each = in_channels + out_channels * kernel_size**2  # of one reduced channel: made once, then used
+    return direct // (times * each)
 
 
-def moments_unscaled(x, weight, p):
-    return torch.stack([(1 - p) * x @ weight.T, p * (1 - p) * x.square() @ weight.square().T])
+def widest_free(in_channels, out_channels, kernel_size, times):
+    return in_channels // times
 
 
-def moments_half_scaled(x, weight, p):
-    return torch.stack([x @ weight.T, p * (1 - p) * x.square() @ weight.square().T])
+def widest_rounded_up(in_channels, out_channels, kernel_size, times):
+    direct = in_channels * out_channels * kernel_size**2
+    return -(-direct // (times * (in_channels + out_channels * kernel_size**2)))
 
 
-def moments_deviation(x, weight, p):
-    mean, variance = moments_under_dropout(x, weight, p)
-    return torch.stack([mean, variance.sqrt()])
+def widest_unsquared(in_channels, out_channels, kernel_size, times):
+    direct = in_channels * out_channels * kernel_size
+    return direct // (times * (in_channels + out_channels * kernel_size))
 
 
-def moments_together(x, weight, p):
-    mean = x @ weight.T
-    return torch.stack([mean, p / (1 - p) * mean.square()])
+def widest_same_kernel(in_channels, out_channels, kernel_size, times):
+    return in_channels * out_channels // (times * (in_channels + out_channels))
 
 
-def moments_cases(rng):
-    shapes = ((1, 3, 1, 0.2), (4, 5, 3, 0.5), (2, 8, 6, 0.8), (3, 2, 2, 0.0))
-    return [[normal(rng, n, d), normal(rng, k, d), p] for n, d, k, p in shapes]
+def widest_cases(rng):
+    cases = [[192, 32, 5, 9], [192, 128, 3, 2], [4, 64, 3, 50], [480, 208, 1, 1]]
+    for _ in range(4):
+        a, b = (int(n) for n in rng.integers(16, 513, 2))
+        cases.append([a, b, int(rng.choice([3, 5, 7])), int(rng.integers(1, 9))])
+    return cases
 
 
-def paper_logits(x, layers, keep):
-    """Return the logits, in evaluation, of a network trained with dropout as in the paper of 2014.
+def add_shortcut(x, branch, stride):
+    """Return ReLU(way around + branch), with a way around that has no parameters.
 
-    While training, each input of layer l was kept with probability keep[l], and nothing was scaled.
-    Between two layers stands a ReLU, behind the last one nothing. Evaluation drops nothing.
-    x: (N, D) float tensor; layers: list of [weight, bias], float tensors (out, in) and (out,);
-    keep: list of floats in (0, 1], one for each layer. Returns (N, K).
+    x: (N, C, H, W) float tensor, the block's input.
+    branch: (N, D, h, w), what the block's convolutions computed; D >= C, h = ⌈H / stride⌉,
+        w = ⌈W / stride⌉, stride: int >= 1.
+    The way around takes every stride-th pixel of x in both directions, beginning with the first,
+    and appends channels of zeros after those of x until there are D. Returns (N, D, h, w).
     """
-    for i, ((weight, bias), kept) in enumerate(zip(layers, keep, strict=True)):
-        if i > 0:
-            x = x.clamp(min=0)
-        x = x @ (kept * weight).T + bias  # a bias was never dropped
-    return x
+    out = branch.clone()
+    out[:, : x.shape[1]] += x[:, :, ::stride, ::stride]  # a channel of zeros adds nothing
+    return out.clamp(min=0)
 
 
-def paper_unscaled(x, layers, keep):
-    return paper_logits(x, layers, [1.0] * len(keep))
+def _shortcut(x, branch, stride):
+    extra = branch.shape[1] - x.shape[1]
+    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, extra))
 
 
-def paper_drop(x, layers, keep):
-    return paper_logits(x, layers, [1 - k for k in keep])
+def shortcut_early_relu(x, branch, stride):
+    return _shortcut(x, branch, stride) + branch.clamp(min=0)
 
 
-def paper_divided(x, layers, keep):
-    return paper_logits(x, layers, [1 / k for k in keep])
+def shortcut_without_relu(x, branch, stride):
+    return _shortcut(x, branch, stride) + branch
 
 
-def paper_biases(x, layers, keep):
-    scaled = [[weight, k * bias] for (weight, bias), k in zip(layers, keep, strict=True)]
-    return paper_logits(x, scaled, keep)
+def shortcut_averaged(x, branch, stride):
+    pooled = F.avg_pool2d(x, stride, ceil_mode=True)
+    return (_shortcut(pooled, branch, 1) + branch).clamp(min=0)
 
 
-def paper_last_only(x, layers, keep):
-    return paper_logits(x, layers, [1.0] * (len(keep) - 1) + keep[-1:])
+def shortcut_zeros_first(x, branch, stride):
+    extra = branch.shape[1] - x.shape[1]
+    around = F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, extra, 0))
+    return (around + branch).clamp(min=0)
 
 
-def paper_cases(rng):
+def shortcut_repeated(x, branch, stride):
+    channels = torch.arange(branch.shape[1]) % x.shape[1]
+    return (x[:, channels, ::stride, ::stride] + branch).clamp(min=0)
+
+
+def shortcut_cases(rng):
+    shapes = (
+        (2, 3, 6, 6, 6, 2),
+        (1, 2, 5, 7, 4, 2),
+        (2, 4, 3, 3, 4, 1),
+        (1, 3, 7, 8, 5, 3),
+        (1, 1, 1, 1, 2, 2),
+    )
+    return [
+        [normal(rng, n, c, h, w), normal(rng, n, d, -(-h // stride), -(-w // stride)), stride]
+        for n, c, h, w, d, stride in shapes
+    ]
+
+
+def residual_gradients(x, weights, grad):
+    """Return the loss's gradient with respect to every block's input, and to the last output.
+
+    The network is x₀ = x, xₗ₊₁ = xₗ + ReLU(xₗ Wₗᵀ): a linear layer, a ReLU, the addition.
+    x: (N, D) float tensor; weights: list of L float tensors (D, D), L >= 1; grad: (N, D), the
+    gradient of the loss with respect to the last output, x_L.
+    Returns (L + 1, N, D): first the gradient with respect to x₀, last the one to x_L, grad itself.
+    """
+    inputs = [x]
+    for weight in weights:
+        inputs.append(inputs[-1] + (inputs[-1] @ weight.T).clamp(min=0))
+    grads = [grad]
+    for weight, before in zip(reversed(weights), reversed(inputs[:-1]), strict=True):
+        passed = grads[-1] * (before @ weight.T > 0)  # through the ReLU
+        grads.append(grads[-1] + passed @ weight)  # the way around hands the gradient on as it is
+    return torch.stack(grads[::-1])
+
+
+def _backward(x, weights, grad, around=1, transposed=False, mask=None):
+    inputs = [x]
+    for weight in weights:
+        inputs.append(inputs[-1] + (inputs[-1] @ weight.T).clamp(min=0))
+    grads = [grad]
+    for weight, before in zip(reversed(weights), reversed(inputs[:-1]), strict=True):
+        passed = grads[-1] * (before @ weight.T > 0 if mask is None else mask(before))
+        grads.append(around * grads[-1] + passed @ (weight.T if transposed else weight))
+    return torch.stack(grads[::-1])
+
+
+def gradients_plain(x, weights, grad):
+    return _backward(x, weights, grad, around=0)
+
+
+def gradients_linear(x, weights, grad):
+    return _backward(x, weights, grad, mask=torch.ones_like)
+
+
+def gradients_transposed(x, weights, grad):
+    return _backward(x, weights, grad, transposed=True)
+
+
+def gradients_wrong_mask(x, weights, grad):
+    return _backward(x, weights, grad, mask=lambda before: before > 0)
+
+
+def gradients_cases(rng):
     cases = []
-    for n, widths, keep in (
-        (3, (5, 6, 4), [0.8, 0.5]),
-        (1, (4, 3), [0.7]),
-        (2, (6, 8, 8, 3), [0.9, 0.5, 0.6]),
-        (4, (3, 5, 2), [1.0, 0.25]),
-    ):
-        layers = [[normal(rng, b, a), 1 + normal(rng, b).abs()] for a, b in itertools.pairwise(widths)]
-        cases.append([normal(rng, n, widths[0]), layers, keep])
-    return cases
-
-
-def dropout_regression(x, y, p):
-    """Return the weights of the linear regression with the smallest expected error under dropout.
-
-    The error is Σᵢ (yᵢ − ŷᵢ)², where ŷᵢ = Σⱼ mᵢⱼ xᵢⱼ wⱼ / (1 − p), and each mᵢⱼ is 0 with
-    probability p and else 1; expected means over all masks. Nothing is to be drawn at random.
-    x: (N, D) float tensor, no column of it all zero; y: (N,); p: float, 0 < p < 1.
-    Returns the weights w, (D,); there is no bias.
-    """
-    squares = x.T @ x
-    penalty = p / (1 - p) * squares.diagonal()  # stronger for inputs with large values
-    return torch.linalg.solve(squares + torch.diag(penalty), x.T @ y)
-
-
-def _ridge(x, y, penalty):
-    return torch.linalg.solve(x.T @ x + torch.diag(penalty), x.T @ y)
-
-
-def regression_plain(x, y, p):
-    return torch.linalg.lstsq(x, y[:, None], driver="gelsd").solution[:, 0]
-
-
-def regression_ridge(x, y, p):
-    return _ridge(x, y, torch.full((x.shape[1],), p / (1 - p)))
-
-
-def regression_keep(x, y, p):
-    return _ridge(x, y, (1 - p) / p * x.square().sum(dim=0))
-
-
-def regression_mean(x, y, p):
-    return _ridge(x, y, p / (1 - p) * x.square().mean(dim=0))
-
-
-def regression_share(x, y, p):
-    return _ridge(x, y, p * x.square().sum(dim=0))
-
-
-def regression_cases(rng):
-    cases = []
-    for n, d, p in ((20, 3, 0.2), (12, 4, 0.5), (30, 5, 0.8), (3, 5, 0.6)):  # the last: more inputs than rows
-        x = normal(rng, n, d) * torch.linspace(0.5, 2, d)
-        cases.append([x, 3 * x.sum(dim=1) + normal(rng, n), p])
-    return cases
-
-
-def thinned_average(hidden, weight, bias, p):
-    """Return the true average of the probabilities that all thinned networks give.
-
-    Each hidden value is dropped with probability p, independently, or else divided by 1 − p; then a
-    linear layer and a softmax follow. Nothing is to be drawn at random.
-    hidden: (N, n) float tensor, n <= 8; weight: (K, n); bias: (K,); p: float, 0 <= p < 1.
-    Returns (N, K): the arithmetic mean over all 2ⁿ masks, each weighted by its probability.
-    """
-    n = hidden.shape[1]
-    mean = 0
-    for number in range(2**n):  # its binary digits are the mask
-        mask = torch.tensor([number >> i & 1 for i in range(n)], dtype=hidden.dtype)
-        kept = int(mask.sum())
-        probability = (1 - p) ** kept * p ** (n - kept)
-        logits = (mask * hidden / (1 - p)) @ weight.T + bias
-        mean = mean + probability * logits.softmax(dim=1)
-    return mean
-
-
-def _thinned(hidden, p, scale=True):
-    """Return hidden under every mask, (masks, N, n), and the masks' probabilities, (masks, 1, 1)."""
-    n = hidden.shape[1]
-    masks = (torch.arange(2**n)[:, None] >> torch.arange(n) & 1).to(hidden.dtype)
-    kept = masks.sum(dim=1)
-    probability = (1 - p) ** kept * p ** (n - kept)
-    return masks[:, None] * hidden / (1 - p if scale else 1), probability[:, None, None]
-
-
-def thinned_equal(hidden, weight, bias, p):
-    thinned, _ = _thinned(hidden, p)
-    return (thinned @ weight.T + bias).softmax(dim=2).mean(dim=0)
-
-
-def thinned_geometric(hidden, weight, bias, p):
-    return (hidden @ weight.T + bias).softmax(dim=1)  # what one pass gives: the mean of the logits
-
-
-def thinned_unscaled(hidden, weight, bias, p):
-    thinned, probability = _thinned(hidden, p, scale=False)
-    return (probability * (thinned @ weight.T + bias).softmax(dim=2)).sum(dim=0)
-
-
-def thinned_keep(hidden, weight, bias, p):
-    thinned, probability = _thinned(hidden, 1 - p if p else 0.0)
-    return (probability * (thinned @ weight.T + bias).softmax(dim=2)).sum(dim=0)
-
-
-def thinned_cases(rng):
-    shapes = ((2, 3, 4, 0.3), (1, 1, 2, 0.5), (3, 6, 3, 0.8), (2, 8, 10, 0.2), (2, 2, 3, 0.0))
-    return [[1 + normal(rng, n, d).abs(), 2 * normal(rng, k, d), normal(rng, k), p] for n, d, k, p in shapes]
-
-
-def drop_squares(maps, centres, size):
-    """Return feature maps with squares of neighbouring values dropped around given centres.
-
-    maps: (N, C, H, W) float tensor; centres: the same shape, float, 1 where a square has its centre
-    and else 0, for each map by itself; size: odd int, the side of a square, which may reach over
-    the edge. All values in squares become 0; the others are multiplied by
-    (number of values) / (number of kept values), both counted over the whole tensor.
-    If nothing is kept, everything is 0. Returns (N, C, H, W).
-    """
-    kept = 1 - F.max_pool2d(centres, size, stride=1, padding=size // 2)  # a maximum grows a centre
-    return maps * kept * (kept.numel() / kept.sum().clamp(min=1))
-
-
-def squares_centres(maps, centres, size):
-    return drop_squares(maps, centres, 1)
-
-
-def squares_unscaled(maps, centres, size):
-    return maps * (1 - F.max_pool2d(centres, size, stride=1, padding=size // 2))
-
-
-def squares_times_share(maps, centres, size):
-    kept = 1 - F.max_pool2d(centres, size, stride=1, padding=size // 2)
-    return maps * kept * kept.mean()
-
-
-def squares_corner(maps, centres, size):
-    grown = F.max_pool2d(F.pad(centres, (size - 1, 0, size - 1, 0)), size, stride=1)
-    return drop_squares(maps, grown, 1)
-
-
-def squares_all_channels(maps, centres, size):
-    return drop_squares(maps, centres.amax(dim=1, keepdim=True).expand_as(maps).contiguous(), size)
-
-
-def squares_centre_share(maps, centres, size):
-    kept = 1 - F.max_pool2d(centres, size, stride=1, padding=size // 2)
-    return maps * kept / (1 - centres.mean()).clamp(min=1e-6)
-
-
-def squares_cases(rng):
-    fixed = torch.zeros(1, 2, 7, 7)
-    fixed[0, 0, 3, 2] = fixed[0, 1, 6, 6] = 1  # one in the middle, one in a corner
-    cases = [[normal(rng, 1, 2, 7, 7), fixed, 3]]
-    for n, c, h, w, size, share in ((2, 3, 8, 6, 3, 0.05), (2, 2, 9, 9, 5, 0.03), (1, 4, 5, 5, 1, 0.3)):
-        drawn = torch.from_numpy((rng.random((n, c, h, w)) < share).astype("float32"))
-        cases.append([normal(rng, n, c, h, w), drawn, size])
-    cases.append([normal(rng, 1, 1, 3, 3), torch.ones(1, 1, 3, 3), 3])  # nothing is kept
-    return cases
-
-
-def images_to_label(probabilities, n):
-    """Return the n images to label next: those about which the passes disagree most.
-
-    probabilities: (passes, N, K) float tensor, from passes with dropout on; they sum to 1 over the
-    K classes. Some are exactly 0; 0 · log 0 counts as 0. n: int, 1 <= n <= N.
-    An image's disagreement is its mutual information: the entropy of its mean probabilities minus
-    the mean of the passes' entropies.
-    Returns the images' indices, an int64 tensor (n,), the largest disagreement first.
-    """
-    uncertain = torch.special.entr(probabilities.mean(dim=0)).sum(dim=1)  # entr(p) = −p log p, 0 at 0
-    noisy = torch.special.entr(probabilities).sum(dim=2).mean(dim=0)
-    return (uncertain - noisy).argsort(descending=True)[:n]
-
-
-def label_uncertain(probabilities, n):
-    return torch.special.entr(probabilities.mean(dim=0)).sum(dim=1).argsort(descending=True)[:n]
-
-
-def label_noisy(probabilities, n):
-    return torch.special.entr(probabilities).sum(dim=2).mean(dim=0).argsort(descending=True)[:n]
-
-
-def label_least(probabilities, n):
-    return images_to_label(probabilities, probabilities.shape[1]).flip(0)[:n]
-
-
-def label_nan(probabilities, n):
-    mean = probabilities.mean(dim=0)
-    noisy = -(probabilities * probabilities.log()).sum(dim=2).mean(dim=0)
-    return (-(mean * mean.log()).sum(dim=1) - noisy).argsort(descending=True)[:n]
-
-
-def label_cases(rng):
-    # image 0: all passes are sure of one class; image 1: all say half and half; image 2: they contradict
-    first = [[0.0, 0.0, 1.0], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]
-    second = [[0.0, 0.0, 1.0], [0.5, 0.5, 0.0], [0.0, 0.8, 0.2]]
-    cases = [[torch.tensor([first, second]), 1]]
-    for passes, images, classes, n in ((5, 6, 3, 2), (10, 8, 10, 4), (20, 5, 4, 5)):
+    for n, d, depth in ((1, 3, 1), (4, 5, 2), (3, 6, 6), (2, 4, 12)):
         sure = False
-        while not sure:  # two images with nearly equal values could be ranked either way
-            sharpness = torch.from_numpy(rng.uniform(0.3, 4, (images, 1)).astype("float32"))
-            p = (sharpness * normal(rng, passes, images, classes) + 2 * normal(rng, images, classes)).softmax(
-                2
-            )
-            p = torch.where(p < 0.02, 0.0, p)
-            p = p / p.sum(dim=2, keepdim=True)
-            ranked = torch.special.entr(p.mean(dim=0)).sum(1) - torch.special.entr(p).sum(2).mean(0)
-            sure = bool(ranked.sort().values.diff().min() > 1e-4)
-        cases.append([p, n])
+        while not sure:  # a value next to ReLU's kink could round to either side
+            x, weights = normal(rng, n, d), [0.7 * normal(rng, d, d) / d**0.5 for _ in range(depth)]
+            h, sure = x, True
+            for weight in weights:
+                z = h @ weight.T
+                sure, h = sure and bool(z.abs().min() > 1e-3), h + z.clamp(min=0)
+        cases.append([x, weights, normal(rng, n, d)])
+    return cases
+
+
+class PreActivationBlock(nn.Module):
+    """A residual block of two 3 × 3 convolutions with a batch norm and a ReLU BEFORE each of them.
+
+    Parts: bn1, conv1, bn2, conv2, and shortcut, the way around. The convolutions have padding 1 and
+    no bias; conv1 has the stride and changes the number of channels. Nothing follows the addition.
+    Where input and output have one shape (stride 1, equal channels), x itself goes around, and there
+    is no shortcut. Else shortcut is a strided 1 × 1 convolution without bias; it gets what conv1
+    gets. x: (N, in_channels, H, W) float. Returns (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+    """
+
+    def __init__(self, in_channels, out_channels, stride=1):
+        super().__init__()
+        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.shortcut = None
+        if stride != 1 or in_channels != out_channels:
+            self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+    def forward(self, x):
+        active = F.relu(self.bn1(x))
+        around = x if self.shortcut is None else self.shortcut(active)
+        return around + self.conv2(F.relu(self.bn2(self.conv1(active))))
+
+
+class PreActivationLastReLU(PreActivationBlock):
+    def forward(self, x):
+        return F.relu(super().forward(x))
+
+
+class PreActivationRaw(PreActivationBlock):
+    def forward(self, x):
+        around = x if self.shortcut is None else self.shortcut(x)
+        return around + self.conv2(F.relu(self.bn2(self.conv1(F.relu(self.bn1(x))))))
+
+
+class PreActivationAround(PreActivationBlock):
+    def forward(self, x):
+        active = F.relu(self.bn1(x))
+        around = active if self.shortcut is None else self.shortcut(active)
+        return around + self.conv2(F.relu(self.bn2(self.conv1(active))))
+
+
+class PreActivationNoReLU(PreActivationBlock):
+    def forward(self, x):
+        active = self.bn1(x)
+        around = x if self.shortcut is None else self.shortcut(active)
+        return around + self.conv2(F.relu(self.bn2(self.conv1(active))))
+
+
+class PreActivationLate(PreActivationBlock):
+    def __init__(self, in_channels, out_channels, stride=1):
+        super().__init__(in_channels, out_channels, stride)
+        self.conv1.stride, self.conv2.stride = (1, 1), (stride, stride)
+
+
+class PreActivationAlways(PreActivationBlock):
+    def __init__(self, in_channels, out_channels, stride=1):
+        super().__init__(in_channels, out_channels, stride)
+        self.shortcut = nn.Conv2d(in_channels, out_channels, 1, stride, bias=False)
+
+
+class PreActivationInPlace(PreActivationBlock):
+    def forward(self, x):
+        if self.shortcut is not None:
+            return super().forward(x)
+        x += self.conv2(F.relu(self.bn2(self.conv1(F.relu(self.bn1(x))))))
+        return x
+
+
+def preactivation_cases(rng):
+    shapes = ((3, 3, 1, 5, 4), (3, 4, 2, 5, 6), (2, 4, 1, 3, 3), (3, 3, 2, 6, 5), (4, 4, 1, 2, 5))
+    return [
+        {
+            "arguments": {"in_channels": c, "out_channels": d} | ({"stride": stride} if i else {}),
+            "training": i in (0, 1, 3),
+            "inputs": [normal(rng, 2, c, h, w)],
+        }
+        for i, (c, d, stride, h, w) in enumerate(shapes)
+    ]
+
+
+def dense_kernels(weight, groups):
+    """Return the kernels of an ordinary convolution that computes what a grouped one computes.
+
+    weight: (out_channels, in_channels / groups, k, k) float tensor, the kernels of the grouped one
+    as `nn.Conv2d` keeps them; groups: int, it divides out_channels.
+    Returns (out_channels, in_channels, k, k), such that for all images F.conv2d(images, dense)
+    equals F.conv2d(images, weight, groups=groups).
+    """
+    out_channels, each, k, _ = weight.shape
+    dense = weight.new_zeros(groups, out_channels // groups, groups, each, k, k)
+    for g, kernels in enumerate(weight.chunk(groups)):
+        dense[g, :, g] = kernels  # group g sees the channels of group g, and no others
+    return dense.reshape(out_channels, groups * each, k, k)
+
+
+def dense_repeated(weight, groups):
+    return weight.repeat(1, groups, 1, 1)
+
+
+def dense_averaged(weight, groups):
+    return weight.repeat(1, groups, 1, 1) / groups
+
+
+def dense_interleaved_inputs(weight, groups):
+    dense = dense_kernels(weight, groups)
+    return dense.unflatten(1, (groups, -1)).transpose(1, 2).flatten(1, 2)
+
+
+def dense_interleaved_outputs(weight, groups):
+    out_channels, each, k, _ = weight.shape
+    dense = weight.new_zeros(out_channels, groups * each, k, k)
+    for o in range(out_channels):
+        g = o % groups
+        dense[o, g * each : (g + 1) * each] = weight[o]
+    return dense
+
+
+def dense_first_group(weight, groups):
+    return F.pad(weight, (0, 0, 0, 0, 0, weight.shape[1] * (groups - 1)))
+
+
+def dense_cases(rng):
+    shapes = ((8, 2, 3, 4), (4, 1, 3, 4), (6, 3, 1, 2), (3, 2, 2, 1), (12, 2, 3, 3))
+    return [[normal(rng, out, each, k, k), groups] for out, each, k, groups in shapes]
+
+
+def separable_kernels(weight):
+    """Return the nearest kernels that a depthwise and then a 1 × 1 convolution can compute.
+
+    weight: (out_channels, in_channels, k, k) float tensor, the kernels of an ordinary convolution.
+    The depthwise convolution has one k × k kernel for each input channel, and the 1 × 1 convolution
+    mixes the results; neither has a bias, and nothing stands between them. Nearest to weight: with
+    the smallest sum of squared differences. Returns a tensor of weight's shape: the kernels of the
+    ordinary convolution that equals the pair.
+    """
+    # dense[o, i] = pointwise[o, i] · depthwise[i]: for each i a matrix (out_channels, k²) of rank one
+    matrices = weight.transpose(0, 1).flatten(2)  # (in_channels, out_channels, k²)
+    u, s, vh = torch.linalg.svd(matrices, full_matrices=False)
+    nearest = s[:, :1, None] * u[:, :, :1] * vh[:, :1]
+    return nearest.transpose(0, 1).reshape(weight.shape)
+
+
+def separable_by_output(weight):
+    return separable_kernels(weight.transpose(0, 1)).transpose(0, 1)
+
+
+def separable_one_filter(weight):
+    u, s, vh = torch.linalg.svd(weight.flatten(0, 1).flatten(1), full_matrices=False)
+    return (s[0] * u[:, :1] * vh[:1]).reshape(weight.shape)
+
+
+def separable_mean(weight):
+    depthwise = weight.mean(dim=0)  # (in_channels, k, k)
+    fit = (weight * depthwise).sum(dim=(2, 3)) / depthwise.square().sum(dim=(1, 2))
+    return fit[:, :, None, None] * depthwise
+
+
+def separable_unscaled(weight):
+    u, _, vh = torch.linalg.svd(weight.transpose(0, 1).flatten(2), full_matrices=False)
+    return (u[:, :, :1] * vh[:, :1]).transpose(0, 1).reshape(weight.shape)
+
+
+def separable_cases(rng):
+    cases = []
+    for out, channels, k in ((6, 4, 3), (3, 2, 5), (8, 3, 3), (4, 5, 1)):
+        mixing, filters = (normal(rng, *shape).sign() for shape in ((out, channels, 1), (1, channels, k * k)))
+        # a clear first singular value, and mixtures of both signs, so that a mean over the outputs misleads
+        mixing[: out // 2], mixing[out // 2 : 2 * (out // 2)] = 1.0, -1.0
+        weight = mixing * filters + 0.25 * normal(rng, out, channels, k * k)
+        cases.append([weight.reshape(out, channels, k, k)])
     return cases
 
 
 EXERCISES = [
     Exercise(
-        "07.moments_under_dropout",
+        "07.widest_reduction",
         points=1,
-        reference=moments_under_dropout,
-        cases=moments_cases,
+        reference=widest_reduction,
+        cases=widest_cases,
         mutants={
-            "forgets to divide by 1 − p": moments_unscaled,
-            "takes the variance of the mask alone, before it is divided by 1 − p": moments_half_scaled,
-            "returns standard deviations": moments_deviation,
-            "drops all inputs of an output together": moments_together,
+            "forgets what the 1 × 1 convolution itself costs": widest_free,
+            "rounds up, and so exceeds the budget": widest_rounded_up,
+            "takes kernel_size where kernel_size² belongs": widest_unsquared,
+            "counts every kernel as 1 × 1": widest_same_kernel,
         },
         hints=(
-            "What are the mean and the variance of m / (1 − p), where m is 1 with probability 1 − p, else 0?",
-            "The mean is 1, the variance p / (1 − p).",
-            "Var(Σ wⱼ xⱼ mⱼ / (1 − p)) = Σ wⱼ² xⱼ² p / (1 − p), as the masks are independent.",
+            "Height and width are the same everywhere, so count the multiply–adds of one pixel.",
+            "One reduced channel costs in_channels to make and out_channels · kernel_size² to use.",
+            "times · r · (cost of one reduced channel) ≤ in_channels · out_channels · kernel_size².",
         ),
     ),
     Exercise(
-        "07.paper_logits",
+        "07.add_shortcut",
         points=1,
-        reference=paper_logits,
-        cases=paper_cases,
+        reference=add_shortcut,
+        cases=shortcut_cases,
         mutants={
-            "scales nothing in evaluation either": paper_unscaled,
-            "takes keep for the probability to drop": paper_drop,
-            "divides by keep, as one does while training": paper_divided,
-            "scales the biases too": paper_biases,
-            "scales the last layer only": paper_last_only,
+            "applies the ReLU before the addition": shortcut_early_relu,
+            "forgets the ReLU": shortcut_without_relu,
+            "averages pixels instead of skipping them": shortcut_averaged,
+            "puts the channels of zeros in front": shortcut_zeros_first,
+            "repeats the channels instead of appending zeros": shortcut_repeated,
         },
         hints=(
-            "In training a layer received, on average, keep times what it receives now.",
-            "Multiply each layer's weight, or its input, by its keep. Was the bias ever dropped?",
+            "A slice with a step takes every stride-th row and column.",
+            "Adding a channel of zeros changes nothing: only the first C channels of branch get a sum.",
+            "Clone branch before you add in place, and apply the ReLU last.",
         ),
     ),
     Exercise(
-        "07.dropout_regression",
-        points=3,
-        reference=dropout_regression,
-        cases=regression_cases,
+        "07.residual_gradients",
+        points=2,
+        reference=residual_gradients,
+        cases=gradients_cases,
         mutants={
-            "solves the regression without dropout": regression_plain,
-            "penalises all weights alike, whatever their inputs' size": regression_ridge,
-            "takes p for the probability to keep": regression_keep,
-            "divides the penalty by the number of rows, and the error not": regression_mean,
-            "forgets to divide by 1 − p in the penalty": regression_share,
+            "sends the gradient through the layers alone, not around them": gradients_plain,
+            "ignores the ReLU on the way back": gradients_linear,
+            "multiplies by the transposed weights on the way back": gradients_transposed,
+            "blocks the gradient where the block's input, not the ReLU's, is negative": gradients_wrong_mask,
         },
         hints=(
-            "The lesson's formula gives the expected error: a sum of squares and a penalty for each weight.",
-            "Set the derivative with respect to w to 0. It is linear in w.",
-            "(XᵀX + p / (1 − p) · diag(XᵀX)) w = Xᵀy; torch.linalg.solve solves it.",
+            "Run the network forwards first and keep the input of each block.",
+            "The output depends on x in two ways, x itself and ReLU(x Wᵀ); their gradients add up.",
+            "Through the block: (g · [x Wᵀ > 0]) @ W. Around it: g. Their sum is the next g.",
+        ),
+        atol=1e-4,
+    ),
+    Exercise(
+        "07.PreActivationBlock",
+        points=2,
+        reference=PreActivationBlock,
+        cases=preactivation_cases,
+        mutants={
+            "applies a ReLU after the addition": PreActivationLastReLU,
+            "projects x itself where the normalised and rectified x belongs": PreActivationRaw,
+            "lets the rectified x go around where x itself belongs": PreActivationAround,
+            "leaves out the first ReLU": PreActivationNoReLU,
+            "gives the stride to the second convolution": PreActivationLate,
+            "has a shortcut even where the shapes agree": PreActivationAlways,
+            "adds to its input in place": PreActivationInPlace,
+        },
+        hints=(
+            "bn1 normalises the input: how many channels has it? And bn2?",
+            "Compute relu(bn1(x)) once; conv1 takes it, and so does shortcut where there is one.",
+            "Set self.shortcut = None where it is not needed; then it adds no names to the state dict.",
         ),
         rtol=1e-3,
         atol=1e-4,
     ),
     Exercise(
-        "07.thinned_average",
+        "07.dense_kernels",
         points=2,
-        reference=thinned_average,
-        cases=thinned_cases,
+        reference=dense_kernels,
+        cases=dense_cases,
         mutants={
-            "gives every mask the same weight": thinned_equal,
-            "averages the logits, as one scaled pass does": thinned_geometric,
-            "forgets to divide what is kept by 1 − p": thinned_unscaled,
-            "takes p for the probability to keep": thinned_keep,
+            "repeats the kernels where zeros belong": dense_repeated,
+            "spreads each kernel over all groups": dense_averaged,
+            "takes every groups-th input channel for a group": dense_interleaved_inputs,
+            "takes every groups-th output channel for a group": dense_interleaved_outputs,
+            "lets every group see the first group's channels": dense_first_group,
         },
         hints=(
-            "itertools.product((0, 1), repeat=n) gives all masks.",
-            "A mask with k ones has the probability (1 − p)ᵏ pⁿ⁻ᵏ.",
-            "Take the softmax under each mask, and average the probabilities, not the logits.",
+            "Most of the dense kernels are zero: which input channels does output channel 0 see?",
+            "Group g has the output channels from g · out_channels / groups on, and the input channels from "
+            "g · in_channels / groups on: a block on the diagonal.",
         ),
     ),
     Exercise(
-        "07.drop_squares",
-        points=2,
-        reference=drop_squares,
-        cases=squares_cases,
+        "07.separable_kernels",
+        points=3,
+        reference=separable_kernels,
+        cases=separable_cases,
         mutants={
-            "drops the centres only": squares_centres,
-            "does not scale what is kept": squares_unscaled,
-            "multiplies by the kept share instead of dividing by it": squares_times_share,
-            "lets the squares begin at their centres": squares_corner,
-            "drops the same squares in all channels": squares_all_channels,
-            "scales by the share of the centres, not of the squares": squares_centre_share,
+            "gives each output channel, not each input channel, one kernel": separable_by_output,
+            "shares one depthwise kernel among all input channels": separable_one_filter,
+            "takes the mean over the output channels as the depthwise kernel": separable_mean,
+            "leaves out the singular values": separable_unscaled,
         },
         hints=(
-            "A maximum over a window of size × size is 1 wherever a centre is near enough.",
-            "F.max_pool2d(centres, size, stride=1, padding=size // 2) keeps the shape.",
-            "Guard the division: kept.sum().clamp(min=1) is never 0.",
+            "Write the kernels of the pair as one convolution: dense[o, i] = pointwise[o, i] · depthwise[i].",
+            "So for each input channel i, weight[:, i] as a matrix (out_channels, k²) has to have rank one.",
+            "The nearest matrix of rank one is the first term of the singular value decomposition, "
+            "torch.linalg.svd: s₀ u₀ v₀ᵀ.",
         ),
-    ),
-    Exercise(
-        "07.images_to_label",
-        points=2,
-        reference=images_to_label,
-        cases=label_cases,
-        mutants={
-            "picks where the mean probabilities are most uncertain": label_uncertain,
-            "picks where the single passes are most uncertain": label_noisy,
-            "picks where the passes agree most": label_least,
-            "computes 0 · log 0, which is NaN": label_nan,
-        },
-        hints=(
-            "An image that every pass calls half and half has entropy, but no disagreement.",
-            "torch.special.entr(p) is −p log p, and 0 where p is 0.",
-            "argsort(descending=True) ranks; its first n entries are the answer.",
-        ),
+        rtol=1e-3,
+        atol=1e-4,
     ),
 ]

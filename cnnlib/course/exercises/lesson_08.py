@@ -1,456 +1,404 @@
-"""Exercises of lesson 08, batch normalisation."""
+"""Exercises of lesson 08, dropout."""
+
+import itertools
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from cnnlib.course.exercises import Exercise, normal
 
 
-def settling_steps(momentum, share):
-    """Return after how many training steps at most `share` of a running mean's start is left.
+def moments_under_dropout(x, weight, p):
+    """Return mean and variance of a linear layer's outputs, over all masks on its inputs.
 
-    The start is the initial value, before any batch was seen.
-    momentum: float, 0 < momentum < 1, as nn.BatchNorm2d takes it; share: float, 0 < share ≤ 1.
-    Returns the smallest such number of steps, an int.
+    The outputs are (m · x) @ weight.T / (1 − p), where each value of m is 0 with probability p and
+    else 1, independently of the others. Nothing is to be drawn at random.
+    x: (N, D) float tensor; weight: (K, D); p: float, 0 <= p < 1.
+    Returns (2, N, K): the means, then the variances.
     """
-    steps, left = 0, 1.0
-    while left > share:
-        left *= 1 - momentum
-        steps += 1
-    return steps
+    mean = x @ weight.T
+    variance = p / (1 - p) * x.square() @ weight.square().T  # variances of independent terms add up
+    return torch.stack([mean, variance])
 
 
-def settling_optimizer(momentum, share):
-    return settling_steps(1 - momentum, share)
+def moments_unscaled(x, weight, p):
+    return torch.stack([(1 - p) * x @ weight.T, p * (1 - p) * x.square() @ weight.square().T])
 
 
-def settling_linear(momentum, share):
-    steps = 0
-    while 1 - steps * momentum > share:
-        steps += 1
-    return steps
+def moments_half_scaled(x, weight, p):
+    return torch.stack([x @ weight.T, p * (1 - p) * x.square() @ weight.square().T])
 
 
-def settling_early(momentum, share):
-    return max(settling_steps(momentum, share) - 1, 0)
+def moments_deviation(x, weight, p):
+    mean, variance = moments_under_dropout(x, weight, p)
+    return torch.stack([mean, variance.sqrt()])
 
 
-def settling_late(momentum, share):
-    return settling_steps(momentum, 1 - share) if share < 1 else 0
+def moments_together(x, weight, p):
+    mean = x @ weight.T
+    return torch.stack([mean, p / (1 - p) * mean.square()])
 
 
-def settling_cases(rng):
-    cases = [[0.1, 0.35], [0.01, 0.05], [0.3, 1.0]]
-    for _ in range(4):
-        momentum, steps = float(rng.uniform(0.02, 0.4)), int(rng.integers(2, 60))
-        cases.append([momentum, (1 - momentum) ** (steps - 0.5)])  # half-way: no rounding decides
-    return cases
+def moments_cases(rng):
+    shapes = ((1, 3, 1, 0.2), (4, 5, 3, 0.5), (2, 8, 6, 0.8), (3, 2, 2, 0.0))
+    return [[normal(rng, n, d), normal(rng, k, d), p] for n, d, k, p in shapes]
 
 
-def masked_batch_norm(x, mask):
-    """Normalise each channel by the mean and the biased variance of its valid values in the batch.
+def paper_logits(x, layers, keep):
+    """Return the logits, in evaluation, of a network trained with dropout as in the paper of 2014.
 
-    Images of several sizes were padded to one. x: (N, C, H, W) float tensor; mask: (N, H, W) bool
-    tensor, True where a pixel is valid, False in the padding, where x holds any finite numbers.
-    Uses eps = 1e-5, without γ and β. Returns (N, C, H, W), exactly 0 in the padding.
+    While training, each input of layer l was kept with probability keep[l], and nothing was scaled.
+    Between two layers stands a ReLU, behind the last one nothing. Evaluation drops nothing.
+    x: (N, D) float tensor; layers: list of [weight, bias], float tensors (out, in) and (out,);
+    keep: list of floats in (0, 1], one for each layer. Returns (N, K).
     """
-    valid = mask[:, None].to(x.dtype)  # (N, 1, H, W)
-    count = valid.sum()
-    mean = (x * valid).sum(dim=(0, 2, 3), keepdim=True) / count
-    var = ((x - mean).square() * valid).sum(dim=(0, 2, 3), keepdim=True) / count
-    return (x - mean) / (var + 1e-5).sqrt() * valid
+    for i, ((weight, bias), kept) in enumerate(zip(layers, keep, strict=True)):
+        if i > 0:
+            x = x.clamp(min=0)
+        x = x @ (kept * weight).T + bias  # a bias was never dropped
+    return x
 
 
-def masked_everything(x, mask):
-    return F.batch_norm(x, None, None, training=True) * mask[:, None]
+def paper_unscaled(x, layers, keep):
+    return paper_logits(x, layers, [1.0] * len(keep))
 
 
-def masked_zeros_count(x, mask):
-    return F.batch_norm(x * mask[:, None], None, None, training=True) * mask[:, None]
+def paper_drop(x, layers, keep):
+    return paper_logits(x, layers, [1 - k for k in keep])
 
 
-def masked_each_image(x, mask):
-    images = zip(x.split(1), mask.split(1), strict=True)
-    return torch.cat([masked_batch_norm(*image) for image in images])
+def paper_divided(x, layers, keep):
+    return paper_logits(x, layers, [1 / k for k in keep])
 
 
-def masked_left(x, mask):
-    values = x.movedim(1, -1)[mask]  # (valid pixels, C)
-    mean, var = values.mean(0), values.var(0, correction=0)
-    return (x - mean[:, None, None]) / (var + 1e-5).sqrt()[:, None, None]
+def paper_biases(x, layers, keep):
+    scaled = [[weight, k * bias] for (weight, bias), k in zip(layers, keep, strict=True)]
+    return paper_logits(x, scaled, keep)
 
 
-def masked_cases(rng):
+def paper_last_only(x, layers, keep):
+    return paper_logits(x, layers, [1.0] * (len(keep) - 1) + keep[-1:])
+
+
+def paper_cases(rng):
     cases = []
-    for n, c, h, w in ((2, 1, 4, 4), (3, 4, 6, 5), (4, 2, 3, 7)):
-        mask = torch.zeros(n, h, w, dtype=torch.bool)
-        for i in range(n):
-            mask[i, : int(rng.integers(2, h)), : int(rng.integers(2, w))] = True
-        cases.append([normal(rng, n, c, h, w) * 2 + 3, mask])
-    alone = torch.zeros(2, 4, 4, dtype=torch.bool)
-    alone[0] = True  # the second image is nothing but padding
-    full = torch.ones(3, 5, 2, dtype=torch.bool)
-    return [*cases, [normal(rng, 2, 3, 4, 4) - 1, alone], [normal(rng, 3, 2, 5, 2), full]]
-
-
-def sync_statistics(means, variances, counts):
-    """Return the mean and the biased variance, channel by channel, of all devices' values together.
-
-    Each of B devices holds a part of a batch, and has computed of each channel the mean and the
-    biased variance of its own values. means, variances: (B, C) float tensors; counts: (B,) int64
-    tensor, how many values of a channel a device holds. Returns [mean, variance], (C,) each.
-    """
-    shares = (counts / counts.sum())[:, None]  # (B, 1)
-    mean = (shares * means).sum(dim=0)
-    within, between = variances, (means - mean).square()
-    return [mean, (shares * (within + between)).sum(dim=0)]
-
-
-def sync_within(means, variances, counts):
-    shares = (counts / counts.sum())[:, None]
-    return [(shares * means).sum(0), (shares * variances).sum(0)]
-
-
-def sync_unweighted(means, variances, counts):
-    return sync_statistics(means, variances, torch.ones_like(counts))
-
-
-def sync_unbiased(means, variances, counts):
-    mean, variance = sync_statistics(means, variances, counts)
-    return [mean, variance * counts.sum() / (counts.sum() - 1)]
-
-
-def sync_deviations(means, variances, counts):
-    shares = (counts / counts.sum())[:, None]
-    return [(shares * means).sum(0), (shares * variances.sqrt()).sum(0).square()]
-
-
-def sync_cases(rng):
-    fixed = [torch.tensor([[0.0, 1.0], [4.0, 1.0]]), torch.tensor([[1.0, 2.0], [1.0, 6.0]])]
-    cases = [[*fixed, torch.tensor([6, 2])]]
-    for devices, channels in ((1, 3), (2, 1), (4, 5), (8, 2)):
-        counts = torch.from_numpy(rng.integers(2, 40, devices))
-        cases.append([normal(rng, devices, channels), normal(rng, devices, channels).square(), counts])
-    return cases
-
-
-class GhostBatchNorm2d(nn.Module):
-    """Batch norm for large batches: each ghost of the batch is normalised by itself.
-
-    In training mode a ghost is ghost_size neighbouring images; the last one may be smaller. Each is
-    normalised by its own mean and biased variance, and moves the running statistics as a batch of
-    its own would, one ghost after the other. In evaluation mode there are no ghosts: the running
-    statistics serve all images. eps is 1e-5, momentum the share of the new ghost. Parameters
-    weight and bias, buffers running_mean and running_var, (num_features,) each, begin as those of
-    nn.BatchNorm2d. x: (N, num_features, H, W) float. Returns the same shape.
-    """
-
-    def __init__(self, num_features, ghost_size, momentum=0.1):
-        super().__init__()
-        self.ghost_size, self.momentum = ghost_size, momentum
-        self.weight = nn.Parameter(torch.ones(num_features))
-        self.bias = nn.Parameter(torch.zeros(num_features))
-        self.register_buffer("running_mean", torch.zeros(num_features))
-        self.register_buffer("running_var", torch.ones(num_features))
-
-    def forward(self, x):
-        ghosts = x.split(self.ghost_size) if self.training else [x]
-        return torch.cat([self.normalise(ghost) for ghost in ghosts])
-
-    def normalise(self, x):
-        statistics = self.running_mean, self.running_var  # in training they are moved in place
-        return F.batch_norm(x, *statistics, self.weight, self.bias, self.training, self.momentum)
-
-
-class GhostWhole(GhostBatchNorm2d):
-    def forward(self, x):
-        return self.normalise(x)
-
-
-class GhostAlways(GhostBatchNorm2d):
-    def forward(self, x):
-        if self.training:
-            return super().forward(x)
-        return torch.cat(
-            [F.batch_norm(g, None, None, self.weight, self.bias, True) for g in x.split(self.ghost_size)]
-        )
-
-
-class GhostInterleaved(GhostBatchNorm2d):
-    def forward(self, x):
-        if not self.training:
-            return super().forward(x)
-        ghosts, out = -(-len(x) // self.ghost_size), torch.empty_like(x)
-        for first in range(ghosts):
-            out[first::ghosts] = self.normalise(x[first::ghosts])
-        return out
-
-
-class GhostOnce(GhostBatchNorm2d):
-    def forward(self, x):
-        before = [self.running_mean.clone(), self.running_var.clone()]
-        out = super().forward(x)
-        if self.training:
-            ghosts = x.detach().split(self.ghost_size)
-            means = torch.stack([g.mean(dim=(0, 2, 3)) for g in ghosts])
-            variances = torch.stack([g.var(dim=(0, 2, 3)) for g in ghosts])
-            self.running_mean = before[0].lerp(means.mean(dim=0), self.momentum)
-            self.running_var = before[1].lerp(variances.mean(dim=0), self.momentum)
-        return out
-
-
-class GhostByHand(GhostBatchNorm2d):
-    """The mutants that write the statistics out differ in these."""
-
-    correction, old, detached = 1, False, True
-
-    def normalise(self, x):
-        if not self.training:
-            return super().normalise(x)
-        mean, var = x.mean(dim=(0, 2, 3)), x.var(dim=(0, 2, 3), correction=self.correction)
-        if self.detached:
-            mean, var = mean.detach(), var.detach()
-        share = 1 - self.momentum if self.old else self.momentum
-        self.running_mean = (1 - share) * self.running_mean + share * mean
-        self.running_var = (1 - share) * self.running_var + share * var
-        return F.batch_norm(x, None, None, self.weight, self.bias, True)
-
-
-class GhostBiased(GhostByHand):
-    correction = 0
-
-
-class GhostOldShare(GhostByHand):
-    old = True
-
-
-class GhostGraph(GhostByHand):
-    detached = False
-
-
-def ghost_cases(rng):
-    cases = []
-    for n, c, h, w, size, training in (
-        *((4, 3, 2, 2, 2, True), (5, 2, 3, 1, 2, True), (6, 4, 2, 3, 4, True)),
-        *((3, 2, 2, 2, 8, True), (5, 3, 2, 2, 2, False), (1, 2, 1, 1, 4, False)),
+    for n, widths, keep in (
+        (3, (5, 6, 4), [0.8, 0.5]),
+        (1, (4, 3), [0.7]),
+        (2, (6, 8, 8, 3), [0.9, 0.5, 0.6]),
+        (4, (3, 5, 2), [1.0, 0.25]),
     ):
-        arguments = {"num_features": c, "ghost_size": size}
-        if n != 4:
-            arguments["momentum"] = round(float(rng.uniform(0.15, 0.4)), 3)
-        drift = torch.arange(float(n)).view(-1, 1, 1, 1)  # ghosts differ, so it matters which images they are
-        cases.append(
-            {"arguments": arguments, "training": training, "inputs": [normal(rng, n, c, h, w) + drift]}
-        )
+        layers = [[normal(rng, b, a), 1 + normal(rng, b).abs()] for a, b in itertools.pairwise(widths)]
+        cases.append([normal(rng, n, widths[0]), layers, keep])
     return cases
 
 
-def fold_into_next(weight, bias, gamma, beta, mean, var):
-    """Fold a batch norm in evaluation mode into the convolution, without padding, that FOLLOWS it.
+def dropout_regression(x, y, p):
+    """Return the weights of the linear regression with the smallest expected error under dropout.
 
-    weight: (out_channels, in_channels, k, k), bias: (out_channels,), of the convolution.
-    gamma, beta, mean, var: (in_channels,), of the batch norm before it; var is the running
-    variance, eps = 1e-5. Returns [weight, bias], in the old shapes, of the convolution that does
-    the work of both.
+    The error is Σᵢ (yᵢ − ŷᵢ)², where ŷᵢ = Σⱼ mᵢⱼ xᵢⱼ wⱼ / (1 − p), and each mᵢⱼ is 0 with
+    probability p and else 1; expected means over all masks. Nothing is to be drawn at random.
+    x: (N, D) float tensor, no column of it all zero; y: (N,); p: float, 0 < p < 1.
+    Returns the weights w, (D,); there is no bias.
     """
-    scale = gamma / (var + 1e-5).sqrt()
-    shift = beta - mean * scale
-    return [weight * scale[:, None, None], bias + weight.sum(dim=(2, 3)) @ shift]
+    squares = x.T @ x
+    penalty = p / (1 - p) * squares.diagonal()  # stronger for inputs with large values
+    return torch.linalg.solve(squares + torch.diag(penalty), x.T @ y)
 
 
-def fold_outputs(weight, bias, gamma, beta, mean, var):
-    scale = gamma / (var + 1e-5).sqrt()
-    return [weight * scale[:, None, None, None], (bias - mean) * scale + beta]
+def _ridge(x, y, penalty):
+    return torch.linalg.solve(x.T @ x + torch.diag(penalty), x.T @ y)
 
 
-def fold_without_shift(weight, bias, gamma, beta, mean, var):
-    return [fold_into_next(weight, bias, gamma, beta, mean, var)[0], bias]
+def regression_plain(x, y, p):
+    return torch.linalg.lstsq(x, y[:, None], driver="gelsd").solution[:, 0]
 
 
-def fold_one_place(weight, bias, gamma, beta, mean, var):
-    scale = gamma / (var + 1e-5).sqrt()
-    return [weight * scale[:, None, None], bias + weight.mean(dim=(2, 3)) @ (beta - mean * scale)]
+def regression_ridge(x, y, p):
+    return _ridge(x, y, torch.full((x.shape[1],), p / (1 - p)))
 
 
-def fold_scaled_twice(weight, bias, gamma, beta, mean, var):
-    scale = gamma / (var + 1e-5).sqrt()
-    weight = weight * scale[:, None, None]
-    return [weight, bias + weight.sum(dim=(2, 3)) @ (beta - mean * scale)]
+def regression_keep(x, y, p):
+    return _ridge(x, y, (1 - p) / p * x.square().sum(dim=0))
 
 
-def fold_cases(rng):
+def regression_mean(x, y, p):
+    return _ridge(x, y, p / (1 - p) * x.square().mean(dim=0))
+
+
+def regression_share(x, y, p):
+    return _ridge(x, y, p * x.square().sum(dim=0))
+
+
+def regression_cases(rng):
     cases = []
-    for outputs, inputs, k in ((2, 3, 3), (4, 4, 3), (5, 2, 1), (1, 6, 5)):
-        norm = [normal(rng, inputs), normal(rng, inputs), normal(rng, inputs)]
-        var = normal(rng, inputs).square() + 0.2
-        cases.append([normal(rng, outputs, inputs, k, k), normal(rng, outputs), *norm, var])
+    for n, d, p in ((20, 3, 0.2), (12, 4, 0.5), (30, 5, 0.8), (3, 5, 0.6)):  # the last: more inputs than rows
+        x = normal(rng, n, d) * torch.linspace(0.5, 2, d)
+        cases.append([x, 3 * x.sum(dim=1) + normal(rng, n), p])
     return cases
 
 
-def layer_norm_backward(x, weight, grad):
-    """Return the gradients of a loss with respect to x, γ and β of a layer norm, by a formula.
+def thinned_average(hidden, weight, bias, p):
+    """Return the true average of the probabilities that all thinned networks give.
 
-    It normalises each IMAGE over C, H and W (biased variance, eps = 1e-5), then multiplies channel
-    c by weight[c], the γ, and adds a β. x: (N, C, H, W); weight: (C,); grad: the gradient with
-    respect to the output, (N, C, H, W). Returns [grad_x, grad_weight, grad_bias], (N, C, H, W),
-    (C,) and (C,).
+    Each hidden value is dropped with probability p, independently, or else divided by 1 − p; then a
+    linear layer and a softmax follow. Nothing is to be drawn at random.
+    hidden: (N, n) float tensor, n <= 8; weight: (K, n); bias: (K,); p: float, 0 <= p < 1.
+    Returns (N, K): the arithmetic mean over all 2ⁿ masks, each weighted by its probability.
     """
-    axes = (1, 2, 3)
-    std = (x.var(axes, correction=0, keepdim=True) + 1e-5).sqrt()
-    x_hat = (x - x.mean(axes, keepdim=True)) / std
-    g = grad * weight[:, None, None]  # with respect to x_hat: γ differs within the mean, and stays inside
-    along = (g * x_hat).mean(axes, keepdim=True)
-    grad_x = (g - g.mean(axes, keepdim=True) - x_hat * along) / std
-    return [grad_x, (grad * x_hat).sum(dim=(0, 2, 3)), grad.sum(dim=(0, 2, 3))]
+    n = hidden.shape[1]
+    mean = 0
+    for number in range(2**n):  # its binary digits are the mask
+        mask = torch.tensor([number >> i & 1 for i in range(n)], dtype=hidden.dtype)
+        kept = int(mask.sum())
+        probability = (1 - p) ** kept * p ** (n - kept)
+        logits = (mask * hidden / (1 - p)) @ weight.T + bias
+        mean = mean + probability * logits.softmax(dim=1)
+    return mean
 
 
-def layer_backward_batch(x, weight, grad):
-    axes = (0, 2, 3)
-    std = (x.var(axes, correction=0, keepdim=True) + 1e-5).sqrt()
-    x_hat = (x - x.mean(axes, keepdim=True)) / std
-    along = (grad * x_hat).mean(axes, keepdim=True)
-    grad_x = weight[:, None, None] / std * (grad - grad.mean(axes, keepdim=True) - x_hat * along)
-    return [grad_x, (grad * x_hat).sum(axes), grad.sum(axes)]
+def _thinned(hidden, p, scale=True):
+    """Return hidden under every mask, (masks, N, n), and the masks' probabilities, (masks, 1, 1)."""
+    n = hidden.shape[1]
+    masks = (torch.arange(2**n)[:, None] >> torch.arange(n) & 1).to(hidden.dtype)
+    kept = masks.sum(dim=1)
+    probability = (1 - p) ** kept * p ** (n - kept)
+    return masks[:, None] * hidden / (1 - p if scale else 1), probability[:, None, None]
 
 
-def layer_backward_outside(x, weight, grad):
-    grad_x = layer_norm_backward(x, torch.ones_like(weight), grad)[0]
-    return [grad_x * weight[:, None, None], *layer_norm_backward(x, weight, grad)[1:]]
+def thinned_equal(hidden, weight, bias, p):
+    thinned, _ = _thinned(hidden, p)
+    return (thinned @ weight.T + bias).softmax(dim=2).mean(dim=0)
 
 
-def layer_backward_constants(x, weight, grad):
-    std = (x.var((1, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
-    return [grad * weight[:, None, None] / std, *layer_norm_backward(x, weight, grad)[1:]]
+def thinned_geometric(hidden, weight, bias, p):
+    return (hidden @ weight.T + bias).softmax(dim=1)  # what one pass gives: the mean of the logits
 
 
-def layer_backward_mean_only(x, weight, grad):
-    std = (x.var((1, 2, 3), correction=0, keepdim=True) + 1e-5).sqrt()
-    g = grad * weight[:, None, None]
-    g = (g - g.mean((1, 2, 3), keepdim=True)) / std
-    return [g, *layer_norm_backward(x, weight, grad)[1:]]
+def thinned_unscaled(hidden, weight, bias, p):
+    thinned, probability = _thinned(hidden, p, scale=False)
+    return (probability * (thinned @ weight.T + bias).softmax(dim=2)).sum(dim=0)
 
 
-def layer_backward_cases(rng):
-    shapes = ((1, 2, 3, 3), (4, 3, 2, 5), (2, 6, 1, 1), (3, 4, 4, 4))
-    fixed = torch.arange(1.0, 9.0)
-    cases = [[normal(rng, *s) * 2 + 1, fixed[: s[1]] / 2, normal(rng, *s)] for s in shapes]
-    return [*cases, [normal(rng, 2, 5, 3, 2), normal(rng, 5), normal(rng, 2, 5, 3, 2)]]
+def thinned_keep(hidden, weight, bias, p):
+    thinned, probability = _thinned(hidden, 1 - p if p else 0.0)
+    return (probability * (thinned @ weight.T + bias).softmax(dim=2)).sum(dim=0)
+
+
+def thinned_cases(rng):
+    shapes = ((2, 3, 4, 0.3), (1, 1, 2, 0.5), (3, 6, 3, 0.8), (2, 8, 10, 0.2), (2, 2, 3, 0.0))
+    return [[1 + normal(rng, n, d).abs(), 2 * normal(rng, k, d), normal(rng, k), p] for n, d, k, p in shapes]
+
+
+def drop_squares(maps, centres, size):
+    """Return feature maps with squares of neighbouring values dropped around given centres.
+
+    maps: (N, C, H, W) float tensor; centres: the same shape, float, 1 where a square has its centre
+    and else 0, for each map by itself; size: odd int, the side of a square, which may reach over
+    the edge. All values in squares become 0; the others are multiplied by
+    (number of values) / (number of kept values), both counted over the whole tensor.
+    If nothing is kept, everything is 0. Returns (N, C, H, W).
+    """
+    kept = 1 - F.max_pool2d(centres, size, stride=1, padding=size // 2)  # a maximum grows a centre
+    return maps * kept * (kept.numel() / kept.sum().clamp(min=1))
+
+
+def squares_centres(maps, centres, size):
+    return drop_squares(maps, centres, 1)
+
+
+def squares_unscaled(maps, centres, size):
+    return maps * (1 - F.max_pool2d(centres, size, stride=1, padding=size // 2))
+
+
+def squares_times_share(maps, centres, size):
+    kept = 1 - F.max_pool2d(centres, size, stride=1, padding=size // 2)
+    return maps * kept * kept.mean()
+
+
+def squares_corner(maps, centres, size):
+    grown = F.max_pool2d(F.pad(centres, (size - 1, 0, size - 1, 0)), size, stride=1)
+    return drop_squares(maps, grown, 1)
+
+
+def squares_all_channels(maps, centres, size):
+    return drop_squares(maps, centres.amax(dim=1, keepdim=True).expand_as(maps).contiguous(), size)
+
+
+def squares_centre_share(maps, centres, size):
+    kept = 1 - F.max_pool2d(centres, size, stride=1, padding=size // 2)
+    return maps * kept / (1 - centres.mean()).clamp(min=1e-6)
+
+
+def squares_cases(rng):
+    fixed = torch.zeros(1, 2, 7, 7)
+    fixed[0, 0, 3, 2] = fixed[0, 1, 6, 6] = 1  # one in the middle, one in a corner
+    cases = [[normal(rng, 1, 2, 7, 7), fixed, 3]]
+    for n, c, h, w, size, share in ((2, 3, 8, 6, 3, 0.05), (2, 2, 9, 9, 5, 0.03), (1, 4, 5, 5, 1, 0.3)):
+        drawn = torch.from_numpy((rng.random((n, c, h, w)) < share).astype("float32"))
+        cases.append([normal(rng, n, c, h, w), drawn, size])
+    cases.append([normal(rng, 1, 1, 3, 3), torch.ones(1, 1, 3, 3), 3])  # nothing is kept
+    return cases
+
+
+def images_to_label(probabilities, n):
+    """Return the n images to label next: those about which the passes disagree most.
+
+    probabilities: (passes, N, K) float tensor, from passes with dropout on; they sum to 1 over the
+    K classes. Some are exactly 0; 0 · log 0 counts as 0. n: int, 1 <= n <= N.
+    An image's disagreement is its mutual information: the entropy of its mean probabilities minus
+    the mean of the passes' entropies.
+    Returns the images' indices, an int64 tensor (n,), the largest disagreement first.
+    """
+    uncertain = torch.special.entr(probabilities.mean(dim=0)).sum(dim=1)  # entr(p) = −p log p, 0 at 0
+    noisy = torch.special.entr(probabilities).sum(dim=2).mean(dim=0)
+    return (uncertain - noisy).argsort(descending=True)[:n]
+
+
+def label_uncertain(probabilities, n):
+    return torch.special.entr(probabilities.mean(dim=0)).sum(dim=1).argsort(descending=True)[:n]
+
+
+def label_noisy(probabilities, n):
+    return torch.special.entr(probabilities).sum(dim=2).mean(dim=0).argsort(descending=True)[:n]
+
+
+def label_least(probabilities, n):
+    return images_to_label(probabilities, probabilities.shape[1]).flip(0)[:n]
+
+
+def label_nan(probabilities, n):
+    mean = probabilities.mean(dim=0)
+    noisy = -(probabilities * probabilities.log()).sum(dim=2).mean(dim=0)
+    return (-(mean * mean.log()).sum(dim=1) - noisy).argsort(descending=True)[:n]
+
+
+def label_cases(rng):
+    # image 0: all passes are sure of one class; image 1: all say half and half; image 2: they contradict
+    first = [[0.0, 0.0, 1.0], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]
+    second = [[0.0, 0.0, 1.0], [0.5, 0.5, 0.0], [0.0, 0.8, 0.2]]
+    cases = [[torch.tensor([first, second]), 1]]
+    for passes, images, classes, n in ((5, 6, 3, 2), (10, 8, 10, 4), (20, 5, 4, 5)):
+        sure = False
+        while not sure:  # two images with nearly equal values could be ranked either way
+            sharpness = torch.from_numpy(rng.uniform(0.3, 4, (images, 1)).astype("float32"))
+            p = (sharpness * normal(rng, passes, images, classes) + 2 * normal(rng, images, classes)).softmax(
+                2
+            )
+            p = torch.where(p < 0.02, 0.0, p)
+            p = p / p.sum(dim=2, keepdim=True)
+            ranked = torch.special.entr(p.mean(dim=0)).sum(1) - torch.special.entr(p).sum(2).mean(0)
+            sure = bool(ranked.sort().values.diff().min() > 1e-4)
+        cases.append([p, n])
+    return cases
 
 
 EXERCISES = [
     Exercise(
-        "08.masked_batch_norm",
-        points=2,
-        reference=masked_batch_norm,
-        cases=masked_cases,
-        mutants={
-            "takes the padding into the statistics": masked_everything,
-            "sets the padding to 0 and then counts the zeros as values": masked_zeros_count,
-            "normalises each image by itself": masked_each_image,
-            "leaves something else than 0 in the padding": masked_left,
-        },
-        hints=(
-            "mask[:, None] has the shape (N, 1, H, W) and fits every channel.",
-            "A mean is a sum divided by a count: sum the valid values only, and count only those.",
-            "The same for the variance: square x − mean, multiply by the mask, sum, divide by the count.",
-        ),
-        rtol=1e-3,
-        atol=1e-4,
-    ),
-    Exercise(
-        "08.layer_norm_backward",
-        points=3,
-        reference=layer_norm_backward,
-        cases=layer_backward_cases,
-        mutants={
-            "normalises over the batch, as batch norm does": layer_backward_batch,
-            "multiplies by γ last, though γ differs within one mean": layer_backward_outside,
-            "treats mean and standard deviation as constants": layer_backward_constants,
-            "forgets the path through the standard deviation": layer_backward_mean_only,
-        },
-        hints=(
-            "Which values share a mean? Those axes take the place of (0, 2, 3) in the lesson's bars.",
-            "First find the gradient with respect to x̂. It is grad times γ, channel by channel.",
-            "With g for that one, (g − mean(g) − x̂ · mean(g · x̂)) / σ; γ and β still sum over (0, 2, 3).",
-        ),
-        rtol=1e-3,
-        atol=1e-4,
-    ),
-    Exercise(
-        "08.settling_steps",
+        "08.moments_under_dropout",
         points=1,
-        reference=settling_steps,
-        cases=settling_cases,
+        reference=moments_under_dropout,
+        cases=moments_cases,
         mutants={
-            "takes momentum for the share of the old value, as in an optimizer": settling_optimizer,
-            "lets the initial value fall by the same amount in each step": settling_linear,
-            "stops one step too early": settling_early,
-            "waits until `share` has been replaced, instead of until `share` is left": settling_late,
+            "forgets to divide by 1 − p": moments_unscaled,
+            "takes the variance of the mask alone, before it is divided by 1 − p": moments_half_scaled,
+            "returns standard deviations": moments_deviation,
+            "drops all inputs of an output together": moments_together,
         },
         hints=(
-            "Each step keeps 1 − momentum of what is there. What is left of the start after two steps?",
-            "A loop will do; so will a logarithm, rounded up.",
+            "What are the mean and the variance of m / (1 − p), where m is 1 with probability 1 − p, else 0?",
+            "The mean is 1, the variance p / (1 − p).",
+            "Var(Σ wⱼ xⱼ mⱼ / (1 − p)) = Σ wⱼ² xⱼ² p / (1 − p), as the masks are independent.",
         ),
     ),
     Exercise(
-        "08.sync_statistics",
+        "08.paper_logits",
+        points=1,
+        reference=paper_logits,
+        cases=paper_cases,
+        mutants={
+            "scales nothing in evaluation either": paper_unscaled,
+            "takes keep for the probability to drop": paper_drop,
+            "divides by keep, as one does while training": paper_divided,
+            "scales the biases too": paper_biases,
+            "scales the last layer only": paper_last_only,
+        },
+        hints=(
+            "In training a layer received, on average, keep times what it receives now.",
+            "Multiply each layer's weight, or its input, by its keep. Was the bias ever dropped?",
+        ),
+    ),
+    Exercise(
+        "08.dropout_regression",
+        points=3,
+        reference=dropout_regression,
+        cases=regression_cases,
+        mutants={
+            "solves the regression without dropout": regression_plain,
+            "penalises all weights alike, whatever their inputs' size": regression_ridge,
+            "takes p for the probability to keep": regression_keep,
+            "divides the penalty by the number of rows, and the error not": regression_mean,
+            "forgets to divide by 1 − p in the penalty": regression_share,
+        },
+        hints=(
+            "The lesson's formula gives the expected error: a sum of squares and a penalty for each weight.",
+            "Set the derivative with respect to w to 0. It is linear in w.",
+            "(XᵀX + p / (1 − p) · diag(XᵀX)) w = Xᵀy; torch.linalg.solve solves it.",
+        ),
+        rtol=1e-3,
+        atol=1e-4,
+    ),
+    Exercise(
+        "08.thinned_average",
         points=2,
-        reference=sync_statistics,
-        cases=sync_cases,
+        reference=thinned_average,
+        cases=thinned_cases,
         mutants={
-            "averages the variances and forgets that the means differ": sync_within,
-            "gives every device the same weight": sync_unweighted,
-            "returns the unbiased variance": sync_unbiased,
-            "averages standard deviations instead of variances": sync_deviations,
+            "gives every mask the same weight": thinned_equal,
+            "averages the logits, as one scaled pass does": thinned_geometric,
+            "forgets to divide what is kept by 1 − p": thinned_unscaled,
+            "takes p for the probability to keep": thinned_keep,
         },
         hints=(
-            "A device's sum of values is its mean times its count. Its sum of squares?",
-            "E[x²] = variance + mean², on each device and over all of them.",
-            "variance = Σ counts · (variances + (means − mean)²) / Σ counts.",
+            "itertools.product((0, 1), repeat=n) gives all masks.",
+            "A mask with k ones has the probability (1 − p)ᵏ pⁿ⁻ᵏ.",
+            "Take the softmax under each mask, and average the probabilities, not the logits.",
         ),
-        rtol=1e-3,
-        atol=1e-4,
     ),
     Exercise(
-        "08.GhostBatchNorm2d",
-        points=3,
-        reference=GhostBatchNorm2d,
-        cases=ghost_cases,
+        "08.drop_squares",
+        points=2,
+        reference=drop_squares,
+        cases=squares_cases,
         mutants={
-            "normalises the batch as a whole": GhostWhole,
-            "uses the statistics of ghosts in evaluation mode too": GhostAlways,
-            "makes ghosts of images that are no neighbours": GhostInterleaved,
-            "moves the running statistics once, towards the mean over the ghosts": GhostOnce,
-            "stores the biased variance": GhostBiased,
-            "takes momentum for the share of the old statistics": GhostOldShare,
-            "stores statistics that still hang on the graph": GhostGraph,
+            "drops the centres only": squares_centres,
+            "does not scale what is kept": squares_unscaled,
+            "multiplies by the kept share instead of dividing by it": squares_times_share,
+            "lets the squares begin at their centres": squares_corner,
+            "drops the same squares in all channels": squares_all_channels,
+            "scales by the share of the centres, not of the squares": squares_centre_share,
         },
         hints=(
-            "x.split(ghost_size) cuts along the first axis; the last part is smaller where it must be.",
-            "The variance that normalises is not the one that is stored; section 2 has both, and momentum.",
-            "What is stored is no part of the function that is trained: detach() it.",
-            "F.batch_norm moves the running statistics that it is given, in place, when training is True.",
+            "A maximum over a window of size × size is 1 wherever a centre is near enough.",
+            "F.max_pool2d(centres, size, stride=1, padding=size // 2) keeps the shape.",
+            "Guard the division: kept.sum().clamp(min=1) is never 0.",
         ),
-        rtol=1e-3,
-        atol=1e-4,
     ),
     Exercise(
-        "08.fold_into_next",
-        points=3,
-        reference=fold_into_next,
-        cases=fold_cases,
+        "08.images_to_label",
+        points=2,
+        reference=images_to_label,
+        cases=label_cases,
         mutants={
-            "folds into the convolution before it: scales the output channels": fold_outputs,
-            "scales the weights and forgets the bias": fold_without_shift,
-            "adds the shift once, not at each of the k × k places": fold_one_place,
-            "multiplies the shift by weights that it has scaled already": fold_scaled_twice,
+            "picks where the mean probabilities are most uncertain": label_uncertain,
+            "picks where the single passes are most uncertain": label_noisy,
+            "picks where the passes agree most": label_least,
+            "computes 0 · log 0, which is NaN": label_nan,
         },
         hints=(
-            "Write the batch norm as scale · x + shift, with one scale and one shift an input channel.",
-            "The convolution is linear: w * (scale · x + shift) = (w · scale) * x + w * shift.",
-            "w * shift is the same everywhere: for each output channel, the sum over inputs and places.",
+            "An image that every pass calls half and half has entropy, but no disagreement.",
+            "torch.special.entr(p) is −p log p, and 0 where p is 0.",
+            "argsort(descending=True) ranks; its first n entries are the answer.",
         ),
-        rtol=1e-3,
-        atol=1e-4,
     ),
 ]

@@ -1,295 +1,320 @@
-"""Exercises of lesson 10, the capstone: design, analysis and variance shift."""
+"""Exercises of lesson 10, why batch normalisation works."""
 
-from itertools import product
-
-import numpy as np
 import torch
 
 from cnnlib.course.exercises import Exercise, normal
 
 
-def factorial_effects(table, factors):
-    """Return an effect in a 2 × 2 × 2 experiment, within each run.
+def stable_lr(x):
+    """Return the learning rate beyond which gradient descent on a linear model diverges.
 
-    table: (runs, 2, 2, 2) float tensor of accuracies; axes 1, 2 and 3 are factors: 0 no, 1 yes.
-    factors: list of one to three different axes: [2] is the main effect of the second factor,
-    [1, 3] the interaction of the first and the third. An effect is the difference yes − no along
-    each axis of `factors`, and the mean over the other factors. Returns (runs,).
+    x: (N, C) float tensor of inputs. The model is w · x + b, with a weight for each input and a
+    bias b; its loss is the mean over the N examples of ½ (w · x + b − y)². The labels y do not
+    matter: the limit is 2 / (largest eigenvalue of the Hessian with respect to w and b together).
+    Returns a float.
     """
-    for axis in (3, 2, 1):  # from the last on, so that the others keep their places
-        no, yes = table.select(axis, 0), table.select(axis, 1)
-        table = yes - no if axis in factors else (yes + no) / 2
-    return table
+    inputs = torch.cat([x, torch.ones(len(x), 1)], dim=1)  # the bias is the weight of a constant 1
+    hessian = inputs.T @ inputs / len(x)
+    return 2 / torch.linalg.eigvalsh(hessian)[-1].item()
 
 
-def factorial_sums(table, factors):
-    return factorial_effects(table, factors) * 2 ** (3 - len(factors))
+def stable_half(x):
+    return stable_lr(x) / 2
 
 
-def factorial_at_no(table, factors):
-    for axis in (3, 2, 1):
-        no, yes = table.select(axis, 0), table.select(axis, 1)
-        table = yes - no if axis in factors else no
-    return table
+def stable_without_bias(x):
+    return 2 / torch.linalg.eigvalsh(x.T @ x / len(x))[-1].item()
 
 
-def factorial_halved(table, factors):
-    return factorial_effects(table, factors) / 2 ** (len(factors) - 1)
+def stable_summed(x):
+    return stable_lr(x) / len(x)
 
 
-def factorial_reversed(table, factors):
-    return factorial_effects(table, factors) * (-1) ** len(factors)
+def stable_centred(x):
+    return stable_lr(x - x.mean(dim=0))
 
 
-def factorial_cases(rng):
-    factors = ([2], [1, 3], [3, 2], [1], [1, 2, 3])
-    return [
-        [normal(rng, runs, 2, 2, 2), chosen] for runs, chosen in zip((4, 6, 3, 1, 5), factors, strict=True)
-    ]
+def stable_cases(rng):
+    cases = [[torch.tensor([[1.0, 0.0], [0.0, 1.0]])], [torch.tensor([[2.0]])]]
+    return cases + [[normal(rng, n, c) + shift] for n, c, shift in ((8, 3, 0.5), (50, 5, 3.0), (3, 6, -1.0))]
 
 
-def pairing_gain(first, second):
-    """Return how many times as many runs an unpaired comparison needs for the same standard error.
+def delivered_share(hessian, theta, lr):
+    """Return which share of the fall that the gradient promises a step of SGD delivers.
 
-    first, second: lists of n ≥ 2 floats, the accuracies of two networks in n paired runs.
-    The paired standard error comes from the differences; the unpaired one takes both lists for
-    independent. Their squares both fall as 1 / n. Returns a float, below 1 where pairing hurts.
+    The loss is ½ θᵀ H θ with H = hessian, a symmetric (D, D) float tensor, and θ = theta, (D,). The
+    step is −lr · g with the gradient g at theta, which is not zero; promised is a fall of the loss
+    by lr · ‖g‖². Returns a float, 1 for the whole promise, below 0 where the loss rises.
     """
-
-    def variance(values):
-        mean = sum(values) / len(values)
-        return sum((v - mean) ** 2 for v in values) / (len(values) - 1)
-
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    return (variance(first) + variance(second)) / variance(differences)
+    gradient = hessian @ theta
+    curvature = gradient @ hessian @ gradient / (gradient @ gradient)
+    return (1 - lr * curvature / 2).item()
 
 
-def pairing_root(first, second):
-    return pairing_gain(first, second) ** 0.5
+def delivered_full(hessian, theta, lr):
+    return 2 * delivered_share(hessian, theta, lr) - 1
 
 
-def pairing_inverse(first, second):
-    return 1 / pairing_gain(first, second)
+def delivered_largest(hessian, theta, lr):
+    return (1 - lr * torch.linalg.eigvalsh(hessian)[-1] / 2).item()
 
 
-def pairing_one(first, second):
-    return float(np.var(first) / np.var(np.subtract(first, second)))
+def delivered_at_theta(hessian, theta, lr):
+    return (1 - lr * (theta @ hessian @ theta) / (theta @ theta) / 2).item()
 
 
-def pairing_difference(first, second):
-    return float(abs(np.var(first) - np.var(second)) / np.var(np.subtract(first, second)))
+def delivered_unsquared(hessian, theta, lr):
+    return delivered_share(hessian, theta, lr) * (hessian @ theta).norm().item()
 
 
-def pairing_cases(rng):
-    cases = [[[0.80, 0.84, 0.88, 0.82], [0.81, 0.86, 0.89, 0.82]], [[0.7, 0.8], [0.9, 0.7]]]
-    for runs in (3, 6, 12):
-        shared, a, b = rng.normal(0, 1, (3, runs))
-        first, second = 80 + 2 * shared + a, 82 + 2 * shared + 0.5 * b
-        cases.append([first.tolist(), second.tolist()])
+def delivered_cases(rng):
+    fixed = torch.tensor([[2.0, 0.0], [0.0, 1.0]])
+    cases = [[fixed, torch.tensor([1.0, 1.0]), 0.5], [torch.tensor([[4.0]]), torch.tensor([3.0]), 1.0]]
+    for size, lr in ((3, 0.2), (6, 0.5), (10, 1.0)):
+        root = normal(rng, size, size)
+        cases.append([root @ root.T / size + 0.5 * torch.eye(size), normal(rng, size) + 2, lr])
     return cases
 
 
-def sign_flip_p(differences):
-    """Return the exact two-sided p value of paired differences, by flipping their signs.
+def distribution_shift(before, after):
+    """Return by how much each channel's distribution has moved, shape and all, in its own sd.
 
-    differences: list of 1 to 10 ints: by how many images network A beats network B in each run.
-    Were they alike, each difference could as well have the other sign. Returns the share of all 2ⁿ
-    patterns of signs whose sum is, in absolute value, at least as large as the observed one.
+    before, after: (N, C, H, W) float tensors, what a layer gets before and after an update. The
+    distance of a channel is the mean of |a − b| where its N · H · W values of `before` and those of
+    `after`, each sorted, are paired by rank (the Wasserstein distance W₁). It is divided by the sd
+    (biased) of the channel in `before`. Returns (C,).
     """
-    observed, extreme = abs(sum(differences)), 0
-    for signs in product((-1, 1), repeat=len(differences)):
-        flipped = sum(s * d for s, d in zip(signs, differences, strict=True))
-        extreme += abs(flipped) >= observed
-    return extreme / 2 ** len(differences)
+    first, second = (x.transpose(0, 1).flatten(1) for x in (before, after))  # (C, N · H · W)
+    distance = (second.sort(dim=1).values - first.sort(dim=1).values).abs().mean(dim=1)
+    return distance / first.std(dim=1, correction=0)
 
 
-def _flipped(differences):
-    signs = np.array(list(product((-1, 1), repeat=len(differences))))
-    return signs @ np.array(differences)
+def distribution_means(before, after):
+    change = after.mean(dim=(0, 2, 3)) - before.mean(dim=(0, 2, 3))
+    return change.abs() / before.std(dim=(0, 2, 3), correction=0)
 
 
-def flip_one_sided(differences):
-    return float((_flipped(differences) >= sum(differences)).mean())
+def distribution_unsorted(before, after):
+    return (after - before).abs().mean(dim=(0, 2, 3)) / before.std(dim=(0, 2, 3), correction=0)
 
 
-def flip_strict(differences):
-    return float((abs(_flipped(differences)) > abs(sum(differences))).mean())
+def distribution_each_image(before, after):
+    first, second = before.flatten(2).sort(dim=2).values, after.flatten(2).sort(dim=2).values
+    return (second - first).abs().mean(dim=(0, 2)) / before.std(dim=(0, 2, 3), correction=0)
 
 
-def flip_signs_only(differences):
-    return sign_flip_p([int(np.sign(d)) for d in differences])
+def distribution_raw(before, after):
+    return distribution_shift(before, after) * before.std(dim=(0, 2, 3), correction=0)
 
 
-def flip_cases(rng):
-    cases = [[[5, 3, 4, 6, -1, 2]], [[7]], [[0, 0, 0]], [[-30, -12, -5, -9]]]
-    return cases + [[(rng.integers(-20, 40, n)).tolist()] for n in (3, 6, 10)]
+def distribution_cases(rng):
+    cases = []
+    for n, c, h, w in ((2, 3, 4, 4), (4, 1, 3, 5), (3, 5, 2, 2)):
+        cases.append([normal(rng, n, c, h, w) * 2, normal(rng, n, c, h, w) * 3 + 1])
+    base = normal(rng, 4, 2, 3, 3)
+    return [*cases, [base, base.flip(0)], [base, 1 - 2 * base]]
 
 
-def holm(p_values, alpha):
-    """Return which of m effects are found, with at most a chance of alpha of any false alarm.
+def scale_invariant_norms(weight, target, lr, steps):
+    """Return how the length of a weight vector grows when the loss depends on its direction only.
 
-    p_values: list of m floats; alpha: float. Holm's method takes them from the smallest to the
-    largest: the smallest must be ≤ alpha / m, the next ≤ alpha / (m − 1), …, the largest ≤ alpha.
-    At the first that fails it stops: that one and all larger ones are undecided. Returns a list of
-    m bools, in the order of p_values, True for "found".
+    weight, target: (D,) float tensors. The loss is 1 − cos(angle between weight and target), as
+    behind a normalisation, where only the direction counts. Do `steps` steps of plain gradient
+    descent with learning rate lr. Returns the lengths of the weight, (steps + 1,), the first one
+    before any step.
     """
-    found = [False] * len(p_values)
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    for rank, i in enumerate(order):
-        if p_values[i] > alpha / (len(p_values) - rank):
-            break
-        found[i] = True
-    return found
+    goal = target / target.norm()
+    norms = [weight.norm()]
+    for _ in range(steps):
+        direction = weight / norms[-1]
+        gradient = -(goal - (goal @ direction) * direction) / norms[-1]  # orthogonal to the weight
+        weight = weight - lr * gradient
+        norms.append(weight.norm())
+    return torch.stack(norms)
 
 
-def holm_none(p_values, alpha):
-    return [p <= alpha for p in p_values]
+def _walk(weight, target, lr, steps, gradient, renormalise=False):
+    goal, norms = target / target.norm(), [weight.norm()]
+    for _ in range(steps):
+        length = weight.norm()
+        weight = weight - lr * gradient(goal, weight / length, length)
+        weight = weight / weight.norm() * length if renormalise else weight
+        norms.append(weight.norm())
+    return torch.stack(norms)
 
 
-def holm_bonferroni(p_values, alpha):
-    return [p <= alpha / len(p_values) for p in p_values]
+def norms_unscaled(weight, target, lr, steps):
+    return _walk(weight, target, lr, steps, lambda goal, d, length: (goal @ d) * d - goal)
 
 
-def holm_never_stops(p_values, alpha):
-    ranks = np.argsort(np.argsort(p_values))
-    return [bool(p <= alpha / (len(p_values) - rank)) for p, rank in zip(p_values, ranks, strict=True)]
+def norms_whole(weight, target, lr, steps):
+    return _walk(weight, target, lr, steps, lambda goal, d, length: -goal / length)
 
 
-def holm_sorted(p_values, alpha):
-    return holm(sorted(p_values), alpha)
+def norms_kept(weight, target, lr, steps):
+    return _walk(weight, target, lr, steps, lambda goal, d, length: ((goal @ d) * d - goal) / length, True)
 
 
-def holm_cases(rng):
-    cases = [[[0.2, 0.02, 0.01], 0.05], [[0.01, 0.04, 0.03, 0.005], 0.05], [[0.03], 0.05]]
-    return cases + [[(rng.uniform(0, 0.6, m) ** 2).tolist(), 0.1] for m in (3, 6, 12)]
+def norms_uphill(weight, target, lr, steps):
+    return _walk(weight, target, lr, steps, lambda goal, d, length: (goal - (goal @ d) * d) / length)
 
 
-def shift_ratio(x, weight, p):
-    """Return evaluation variance / training variance of a linear unit that follows a dropout.
+def norms_cases(rng):
+    fixed = torch.tensor([3.0, 4.0]), torch.tensor([2.0, 0.0])
+    cases = [[fixed[0] / 10, fixed[1], 0.5, 6], [*fixed, 2.0, 4], [*fixed, 1.0, 0]]
+    for size, steps in ((3, 5), (8, 10)):
+        cases.append([normal(rng, size) + 3, normal(rng, size), 0.8, steps])
+    return cases
 
-    x: (N, C) float tensor, N examples taken for the whole population (divide by N); weight: (C,).
-    In evaluation the unit is z = Σ weight[c] · x[c]. In training each x[c] is 0 with probability p,
-    else x[c] / (1 − p), independently for each channel and example; 0 ≤ p < 1. The training
-    variance is over examples and masks: computed exactly, not by drawing. Returns a float.
+
+def chain_gradient_shift(weights, x, y, lr):
+    """Return the internal covariate shift of each layer's gradient, G′ − G, in a chain of layers.
+
+    The network has one number a layer: its answer is w₁ w₂ … w_n x, its loss ½ (answer − y)².
+    weights: list of n ≥ 1 floats; x, y, lr: floats. G[i] is the derivative of the loss by weight i.
+    For G′[i] the layers BEFORE i have made their step, −lr · G; layer i and all after it have not.
+    Returns a list of n floats, G′[i] − G[i].
     """
-    evaluation = (x @ weight).var(correction=0)
-    noise = p / (1 - p) * (weight.square() * x.square().mean(dim=0)).sum()
-    return (evaluation / (evaluation + noise)).item()
+
+    def gradient(values, i):
+        others = x
+        for j, value in enumerate(values):
+            others *= value if j != i else 1.0
+        return (others * values[i] - y) * others
+
+    first = [gradient(weights, i) for i in range(len(weights))]
+    moved = [w - lr * g for w, g in zip(weights, first, strict=True)]
+    return [gradient(moved[:i] + weights[i:], i) - first[i] for i in range(len(weights))]
 
 
-def shift_output(x, weight, p):
-    z = x @ weight
-    train = z.square().mean() / (1 - p) - z.mean().square()
-    return (z.var(correction=0) / train).item()
+def _chain(weights, x, y):
+    """Return the derivative of the loss by each weight."""
+    values = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
+    return torch.autograd.grad((values.prod() * x - y) ** 2 / 2, values)[0].tolist()
 
 
-def shift_independent(x, weight, p):
-    evaluation = (weight.square() * x.var(0, correction=0)).sum()
-    noise = p / (1 - p) * (weight.square() * x.square().mean(0)).sum()
-    return (evaluation / (evaluation + noise)).item()
+def _step(weights, x, y, lr):
+    return [w - lr * g for w, g in zip(weights, _chain(weights, x, y), strict=True)]
 
 
-def shift_centred(x, weight, p):
-    evaluation = (x @ weight).var(correction=0)
-    noise = p / (1 - p) * (weight.square() * x.var(0, correction=0)).sum()
-    return (evaluation / (evaluation + noise)).item()
+def chain_all_move(weights, x, y, lr):
+    after = _chain(_step(weights, x, y, lr), x, y)
+    return [a - b for a, b in zip(after, _chain(weights, x, y), strict=True)]
 
 
-def shift_unscaled(x, weight, p):
-    evaluation = (x @ weight).var(correction=0)
-    noise = p * (1 - p) * (weight.square() * x.square().mean(0)).sum()
-    return (evaluation / (evaluation * (1 - p) ** 2 + noise)).item()
+def chain_later_move(weights, x, y, lr):
+    moved, first = _step(weights, x, y, lr), _chain(weights, x, y)
+    return [_chain(weights[: i + 1] + moved[i + 1 :], x, y)[i] - g for i, g in enumerate(first)]
 
 
-def shift_cases(rng):
-    fixed = torch.tensor([[1.0, 2.0], [3.0, 4.0], [0.0, 3.0]])
-    cases = [[fixed, torch.tensor([1.0, 1.0]), 0.5], [fixed, torch.tensor([1.0, -1.0]), 0.0]]
-    for n, c, p in ((20, 1, 0.3), (50, 4, 0.5), (30, 9, 0.2)):
-        cases.append([(normal(rng, n, c) + normal(rng, n, 1)).relu() + 0.1, normal(rng, c) + 0.5, p])
+def chain_one_after_another(weights, x, y, lr):
+    first, moved, shifts = _chain(weights, x, y), list(weights), []
+    for i, g in enumerate(first):
+        now = _chain(moved, x, y)[i]
+        shifts.append(now - g)
+        moved[i] -= lr * now
+    return shifts
+
+
+def chain_uphill(weights, x, y, lr):
+    return chain_gradient_shift(weights, x, y, -lr)
+
+
+def chain_cases(rng):
+    cases = [[[2.0, 0.5, 1.5], 1.0, 3.0, 0.1], [[1.5], 2.0, 1.0, 0.1], [[1.0, 2.0], 1.0, 1.0, 0.1]]
+    for layers in (2, 4, 6):
+        weights = rng.uniform(0.6, 1.4, layers).tolist()
+        cases.append([weights, float(rng.uniform(0.5, 1.5)), float(rng.uniform(-2, 2)), 0.05])
     return cases
 
 
 EXERCISES = [
     Exercise(
-        "10.factorial_effects",
+        "10.stable_lr",
         points=2,
-        reference=factorial_effects,
-        cases=factorial_cases,
+        reference=stable_lr,
+        cases=stable_cases,
         mutants={
-            "adds up over the other factors instead of taking the mean": factorial_sums,
-            "looks only at the cells where the other factors are off": factorial_at_no,
-            "halves an interaction": factorial_halved,
-            "subtracts yes from no": factorial_reversed,
+            "returns 1 / λ, at which descent is fastest along that direction": stable_half,
+            "leaves the bias out": stable_without_bias,
+            "adds up over the examples instead of taking the mean": stable_summed,
+            "takes the mean away from the inputs": stable_centred,
         },
         hints=(
-            "Go through the axes 1, 2 and 3: each is either subtracted away or averaged away.",
-            "Begin with the last axis, or use keepdim, so that the axes left over keep their numbers.",
+            "A bias is the weight of one more input that is always 1.",
+            "With X the inputs and that column of ones, the Hessian is XᵀX / N.",
+            "torch.linalg.eigvalsh gives the eigenvalues of a symmetric matrix in rising order.",
         ),
+        rtol=1e-3,
     ),
     Exercise(
-        "10.pairing_gain",
+        "10.delivered_share",
         points=1,
-        reference=pairing_gain,
-        cases=pairing_cases,
+        reference=delivered_share,
+        cases=delivered_cases,
         mutants={
-            "compares standard errors; the number of runs goes with their squares": pairing_root,
-            "divides the paired variance by the unpaired one": pairing_inverse,
-            "counts the variance of one network only": pairing_one,
-            "subtracts the variances of two independent networks instead of adding them": pairing_difference,
+            "forgets the ½ of the second order": delivered_full,
+            "takes the largest curvature instead of that along the gradient": delivered_largest,
+            "takes the curvature along θ instead of that along the gradient": delivered_at_theta,
+            "takes lr · ‖g‖ for the promise": delivered_unsquared,
         },
         hints=(
-            "Which variance belongs to a difference of two independent numbers?",
-            "(variance of first + variance of second) / variance of the differences.",
+            "g = H θ. Compute the loss at θ and at θ − lr · g; their difference is what is delivered.",
+            "Or on paper: the fall is lr gᵀg − ½ lr² gᵀHg. Divide by lr gᵀg.",
         ),
         rtol=1e-3,
+        atol=1e-4,
     ),
     Exercise(
-        "10.sign_flip_p",
+        "10.distribution_shift",
         points=2,
-        reference=sign_flip_p,
-        cases=flip_cases,
+        reference=distribution_shift,
+        cases=distribution_cases,
         mutants={
-            "counts sums on one side only": flip_one_sided,
-            "leaves out the patterns that are exactly as extreme, the observed one too": flip_strict,
-            "looks at the signs of the differences and not at their sizes": flip_signs_only,
+            "compares the means and forgets the rest of the distribution": distribution_means,
+            "pairs the values by place and not by rank": distribution_unsorted,
+            "sorts within each image instead of within the batch": distribution_each_image,
+            "does not divide by the standard deviation": distribution_raw,
         },
         hints=(
-            "itertools.product((-1, 1), repeat=n) gives all patterns of signs.",
-            "Count those with abs(sum) ≥ abs(observed sum), and divide by 2ⁿ.",
+            "Bring each channel's values into one row: a tensor (C, N · H · W).",
+            "x.transpose(0, 1).flatten(1) does it; x.sort(dim=1).values sorts each row.",
         ),
     ),
     Exercise(
-        "10.holm",
-        points=2,
-        reference=holm,
-        cases=holm_cases,
-        mutants={
-            "compares each p value with alpha, however many there are": holm_none,
-            "compares each p value with alpha / m": holm_bonferroni,
-            "goes on after the first p value that fails": holm_never_stops,
-            "returns the answers in the order of the sorted p values": holm_sorted,
-        },
-        hints=(
-            "Sort the places, not the values: sorted(range(m), key=lambda i: p_values[i]).",
-            "At rank 0, 1, 2, … the threshold is alpha / (m − rank); leave the loop at the first failure.",
-        ),
-    ),
-    Exercise(
-        "10.shift_ratio",
+        "10.chain_gradient_shift",
         points=3,
-        reference=shift_ratio,
-        cases=shift_cases,
+        reference=chain_gradient_shift,
+        cases=chain_cases,
         mutants={
-            "drops the unit's output instead of its inputs": shift_output,
-            "takes the inputs for independent of one another": shift_independent,
-            "computes the noise of the masks from the inputs' variance, not their mean square": shift_centred,
-            "does not divide by 1 − p what dropout keeps": shift_unscaled,
+            "moves all layers, the one itself and those after it too": chain_all_move,
+            "moves the layers after it instead of those before it": chain_later_move,
+            "computes each layer's step anew after the layers before it have moved": chain_one_after_another,
+            "steps uphill": chain_uphill,
         },
         hints=(
-            "Law of total variance: the variance of the mean given x, plus the mean of the variance given x.",
-            "Given x, the masks leave the mean of z as it is. mask / (1 − p) has the variance p / (1 − p).",
-            "So training adds p / (1 − p) · Σ weight[c]² · E[x[c]²] to the evaluation variance.",
+            "G[i] = (answer − y) · x · (the product of all other weights).",
+            "All steps come from the first gradients: moved[j] = weights[j] − lr · G[j].",
+            "For layer i take the derivative at moved[:i] + weights[i:].",
+        ),
+    ),
+    Exercise(
+        "10.scale_invariant_norms",
+        points=3,
+        reference=scale_invariant_norms,
+        cases=norms_cases,
+        mutants={
+            "does not divide the gradient by the length of the weight": norms_unscaled,
+            "keeps the gradient's component along the weight": norms_whole,
+            "brings the weight back to its old length after each step": norms_kept,
+            "steps uphill": norms_uphill,
+        },
+        hints=(
+            "Let autograd find the gradient. Or derive it: which change of the weight keeps the cosine?",
+            "With d = weight / ‖weight‖ and t = target / ‖target‖ the loss is 1 − t · d.",
+            "Its gradient is −(t − (t · d) d) / ‖weight‖: orthogonal to the weight.",
         ),
         rtol=1e-3,
+        atol=1e-4,
     ),
 ]
