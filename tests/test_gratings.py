@@ -27,7 +27,7 @@ def test_tuning_finds_the_orientation_of_a_kernel():
     curves = tuning(model, "1", size=25, periods=[3.0, 6.0])
     assert curves.shape == (12, 12)
     assert curves.argmax(dim=0).tolist() == list(range(12))
-    assert selectivity(curves).min() > 0.5
+    assert selectivity(curves).min() > 0.4
 
 
 def test_selectivity_is_0_for_all_orientations_alike_and_1_for_one():
