@@ -37,6 +37,7 @@ bench: $(READY)  ## speeds, as ratios within one run; half an hour, on a machine
 	$(BIN)/python benchmarks/feature_capture.py
 	$(BIN)/python benchmarks/fit_overhead.py
 	$(BIN)/python benchmarks/side_by_side.py
+	$(BIN)/python benchmarks/freed_memory.py
 	$(BIN)/python benchmarks/busy_machine.py
 	$(BIN)/python benchmarks/training_speed.py
 

@@ -19,11 +19,12 @@ import sys
 TORCH_WAS_FIRST = "torch" in sys.modules and "GOMP_SPINCOUNT" not in os.environ
 os.environ.setdefault("GOMP_SPINCOUNT", "8000")
 
-from cnnlib.ground.env import repair_torchvision  # noqa: E402
+from cnnlib.ground.env import keep_freed_memory, repair_torchvision  # noqa: E402
 
 __version__ = "0.1.0"
 
 repair_torchvision()
+keep_freed_memory()
 
 
 def __getattr__(name):
