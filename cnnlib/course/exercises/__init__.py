@@ -1,6 +1,6 @@
 """Exercises: each with a solution, fresh random cases, wrong solutions that its check must reject, and hints.
 
-A lesson asks for a function or a module; `check("02.avg_pool2d", avg_pool2d)` compares what it computes with
+A lesson asks for a function or a module; `check("02.output_shape", output_shape)` compares what it computes with
 what the solution computes, on cases drawn from a public seed. A grader does the same with a seed of its own.
 Where the lesson hands out code with a fault (`given`), the task is to mend it.
 """
@@ -40,7 +40,7 @@ class Exercise:
     """An exercise of a lesson.
 
     Attributes:
-        id: the lesson's number, a dot and the name of the function or class: "02.avg_pool2d".
+        id: the lesson's number, a dot and the name of the function or class: "02.output_shape".
         points: what a right answer is worth, int >= 1.
         reference: the solution, a function from plain data to plain data, or a class derived from nn.Module
             whose forward returns one tensor. Its signature and docstring are the task that the lesson shows.
@@ -178,7 +178,7 @@ def check(exercise_id, answer):
     With the environment variable CNNLIB_STRICT=1 an answer that is not right fails the cell.
 
     Args:
-        exercise_id: such as "02.avg_pool2d"; the lesson's cell names it.
+        exercise_id: such as "02.output_shape"; the lesson's cell names it.
         answer: the function or class that was written.
 
     Returns:

@@ -1,33 +1,11 @@
 """Exercises of lesson 02, the parts of a CNN."""
 
+from itertools import product
+
 import torch
 import torch.nn.functional as F
 
 from cnnlib.course.exercises import Exercise, normal
-
-
-def relu(x):
-    """Return x with every negative value replaced by zero.
-
-    x: float tensor of any shape; returns a tensor of that shape.
-    """
-    return x.clamp(min=0)
-
-
-def relu_absolute(x):
-    return x.abs()
-
-
-def relu_sign(x):
-    return (x > 0).to(x.dtype)
-
-
-def relu_inverted(x):
-    return x.clamp(max=0)
-
-
-def relu_cases(rng):
-    return [[normal(rng, 7)], [normal(rng, 2, 3, 4, 4)], [-normal(rng, 5, 1).abs()]]
 
 
 def output_shape(image_shape, layers):
@@ -79,37 +57,6 @@ def output_shape_cases(rng):
     return cases
 
 
-def avg_pool2d(images, kernel_size):
-    """Return the mean of each window, channel by channel; the windows tile the images.
-
-    images: (N, C, H, W) float tensor; kernel_size: int, it divides H and W.
-    Returns (N, C, H / kernel_size, W / kernel_size).
-    """
-    blocks = images.unflatten(3, (-1, kernel_size)).unflatten(2, (-1, kernel_size))
-    return blocks.mean(dim=(3, 5))  # from (N, C, H/k, k, W/k, k)
-
-
-def avg_pool2d_sum(images, kernel_size):
-    return avg_pool2d(images, kernel_size) * kernel_size**2
-
-
-def avg_pool2d_max(images, kernel_size):
-    return F.max_pool2d(images, kernel_size)
-
-
-def avg_pool2d_once(images, kernel_size):
-    return avg_pool2d(images, kernel_size) * kernel_size
-
-
-def avg_pool2d_sliding(images, kernel_size):
-    return F.avg_pool2d(images, kernel_size, stride=1)
-
-
-def avg_pool2d_cases(rng):
-    shapes = ((1, 1, 4, 4, 2), (2, 3, 6, 9, 3), (3, 2, 8, 4, 4), (2, 1, 10, 6, 2))
-    return [[normal(rng, n, c, h, w), k] for n, c, h, w, k in shapes]
-
-
 def depthwise_conv2d(images, kernels):
     """Convolve each channel with a kernel of its own, without padding, with stride 1.
 
@@ -140,6 +87,177 @@ def depthwise_padded(images, kernels):
 def depthwise_cases(rng):
     shapes = ((1, 1, 5, 5, 3), (2, 3, 6, 8, 3), (2, 4, 7, 5, 2), (1, 2, 6, 6, 1))
     return [[normal(rng, n, c, h, w), normal(rng, c, k, k)] for n, c, h, w, k in shapes]
+
+
+def conv2d_same(images, weight, dilation):
+    """Return maps as large as the images: zeros are put around them, then windows move by one pixel.
+
+    images: (N, in_channels, H, W) float tensor; weight: (out_channels, in_channels, kh, kw), kernels of any
+    height and width; dilation: int, the distance of neighbouring taps. Where zeros cannot be shared evenly by
+    both ends, the bottom and the right get one more. Returns (N, out_channels, H, W).
+    """
+    high, wide = (dilation * (k - 1) for k in weight.shape[2:])  # zeros at both ends together
+    pads = [wide // 2, wide - wide // 2, high // 2, high - high // 2]  # F.pad takes the last axis first
+    return F.conv2d(F.pad(images, pads), weight, dilation=dilation)
+
+
+def conv2d_same_rounded_up(images, weight, dilation):
+    pads = []  # zeros at the two ends of each axis
+    for k in weight.shape[2:]:
+        pads += [dilation * (k // 2)] * 2
+    return F.conv2d(F.pad(images, pads), weight, dilation=dilation)
+
+
+def conv2d_same_odd_only(images, weight, dilation):
+    high, wide = (dilation * (k // 2) for k in weight.shape[2:])
+    return F.conv2d(F.pad(images, [wide, wide, high, high]), weight, dilation=dilation)
+
+
+def conv2d_same_axes(images, weight, dilation):
+    high, wide = (dilation * (k - 1) for k in weight.shape[2:])
+    pads = [high // 2, high - high // 2, wide // 2, wide - wide // 2]
+    return F.conv2d(F.pad(images, pads), weight, dilation=dilation)
+
+
+def conv2d_same_early(images, weight, dilation):
+    high, wide = (dilation * (k - 1) for k in weight.shape[2:])
+    pads = [wide - wide // 2, wide // 2, high - high // 2, high // 2]
+    return F.conv2d(F.pad(images, pads), weight, dilation=dilation)
+
+
+def conv2d_same_undilated(images, weight, dilation):
+    high, wide = (k - 1 for k in weight.shape[2:])
+    pads = [wide // 2, wide - wide // 2, high // 2, high - high // 2]
+    return F.conv2d(F.pad(images, pads), weight, dilation=dilation)
+
+
+def conv2d_same_cases(rng):
+    shapes = ((2, 3, 7, 9, 4, 3, 3, 1), (1, 2, 6, 8, 3, 3, 5, 1), (1, 1, 8, 8, 2, 2, 2, 1))
+    shapes += ((2, 2, 9, 7, 2, 4, 3, 2), (1, 2, 9, 9, 1, 2, 4, 3))
+    return [
+        [normal(rng, n, c, h, w), normal(rng, out, c, kh, kw), dilation]
+        for n, c, h, w, out, kh, kw, dilation in shapes
+    ]
+
+
+def conv2d_backward(images, weight, grad, stride, padding):
+    """Return a loss's gradients by the images, the weights and the bias of a convolution: a list of three.
+
+    images: (N, in_channels, H, W) float tensor, before the zeros are put around it; weight: (out_channels,
+    in_channels, kh, kw); grad: the loss's gradient by F.conv2d(images, weight, bias, stride, padding);
+    stride, padding: ints. The results have the shapes of images, weight and bias. Do it without autograd.
+    """
+    size, kernel = images.shape[2:], weight.shape[2:]
+    columns = F.unfold(images, kernel, padding=padding, stride=stride)  # (N, in_channels·kh·kw, windows)
+    grad = grad.flatten(2)  # (N, out_channels, windows)
+    by_weight = (grad @ columns.mT).sum(dim=0).view_as(weight)
+    spread = weight.flatten(1).T @ grad  # what each window hands to the pixels beneath it
+    by_images = F.fold(spread, size, kernel, padding=padding, stride=stride)  # overlaps add up
+    return [by_images, by_weight, grad.sum(dim=(0, 2))]
+
+
+def conv2d_backward_unflipped(images, weight, grad, stride, padding):
+    by_images, _, _ = conv2d_backward(images, weight.flip(2, 3), grad, stride, padding)
+    return [by_images, *conv2d_backward(images, weight, grad, stride, padding)[1:]]
+
+
+def conv2d_backward_mean(images, weight, grad, stride, padding):
+    by_images, by_weight, by_bias = conv2d_backward(images, weight, grad, stride, padding)
+    return [by_images, by_weight / len(images), by_bias / len(images)]
+
+
+def conv2d_backward_overwritten(images, weight, grad, stride, padding):
+    (height, width), (kh, kw) = images.shape[2:], weight.shape[2:]
+    by_images = F.pad(torch.zeros_like(images), [padding] * 4)
+    for i, j in product(*map(range, grad.shape[2:])):
+        spread = torch.einsum("nk,kcuv->ncuv", grad[:, :, i, j], weight)
+        by_images[:, :, i * stride : i * stride + kh, j * stride : j * stride + kw] = spread
+    by_images = by_images[:, :, padding : padding + height, padding : padding + width]
+    return [by_images, *conv2d_backward(images, weight, grad, stride, padding)[1:]]
+
+
+def conv2d_backward_side_by_side(images, weight, grad, stride, padding):
+    rest = [n + 2 * padding - k + 1 for n, k in zip(images.shape[2:], weight.shape[2:], strict=True)]
+    grad = F.pad(grad, [0, rest[1] - grad.shape[3], 0, rest[0] - grad.shape[2]])
+    return conv2d_backward(images, weight, grad, 1, padding)
+
+
+def conv2d_backward_padded(images, weight, grad, stride, padding):
+    return conv2d_backward(F.pad(images, [padding] * 4), weight, grad, stride, 0)
+
+
+def conv2d_backward_cases(rng):
+    shapes = ((1, 1, 5, 5, 1, 3, 3, 1, 0), (2, 2, 6, 5, 3, 3, 3, 1, 1), (2, 3, 8, 7, 2, 3, 3, 2, 1))
+    shapes += ((1, 2, 7, 9, 2, 2, 3, 3, 0), (3, 2, 9, 9, 4, 5, 4, 2, 2))
+    cases = []
+    for n, c, h, w, out, kh, kw, stride, padding in shapes:
+        size = [(a + 2 * padding - k) // stride + 1 for a, k in ((h, kh), (w, kw))]
+        images, weight = normal(rng, n, c, h, w), normal(rng, out, c, kh, kw)
+        cases.append([images, weight, normal(rng, n, out, *size), stride, padding])
+    return cases
+
+
+def max_pool2d_backward(images, grad, kernel_size, stride):
+    """Return a loss's gradient by the images of a max pooling.
+
+    images: (N, C, H, W) float tensor; grad: the loss's gradient by F.max_pool2d(images, kernel_size, stride);
+    kernel_size, stride: ints; with a stride below kernel_size windows overlap. Of several largest values in a
+    window only the first counts, row by row. Returns a tensor shaped as the images. Do it without autograd.
+    """
+    windows = images.unfold(2, kernel_size, stride).unfold(3, kernel_size, stride).flatten(4)
+    winner = windows.argmax(dim=4)  # (N, C, rows, columns): its place in the window, the first of equals
+    rows, columns = (stride * torch.arange(n) for n in winner.shape[2:])  # where the windows begin
+    row, column = rows[:, None] + winner // kernel_size, columns + winner % kernel_size
+    place = (row * images.shape[3] + column).flatten(2)
+    return torch.zeros_like(images.flatten(2)).scatter_add(2, place, grad.flatten(2)).view_as(images)
+
+
+def max_pool2d_backward_shared(images, grad, kernel_size, stride):
+    return _pool_backward(images, grad, kernel_size, stride, lambda window: (window == window.max()).float())
+
+
+def max_pool2d_backward_last(images, grad, kernel_size, stride):
+    def last(window):
+        place = window.numel() - 1 - window.flatten().flip(0).argmax()
+        return F.one_hot(place, window.numel()).view_as(window)
+
+    return _pool_backward(images, grad, kernel_size, stride, last)
+
+
+def max_pool2d_backward_evenly(images, grad, kernel_size, stride):
+    def evenly(window):
+        return torch.full_like(window, 1 / window.numel())
+
+    return _pool_backward(images, grad, kernel_size, stride, evenly)
+
+
+def max_pool2d_backward_overwritten(images, grad, kernel_size, stride):
+    result = torch.zeros_like(images)
+    for n, c, i, j in product(*map(range, grad.shape)):
+        top, left = i * stride, j * stride
+        place = images[n, c, top : top + kernel_size, left : left + kernel_size].argmax().item()
+        result[n, c, top + place // kernel_size, left + place % kernel_size] = grad[n, c, i, j]
+    return result
+
+
+def _pool_backward(images, grad, kernel_size, stride, shares):
+    """Return the gradient of a pooling that gives each pixel of a window such a share of it."""
+    result = torch.zeros_like(images)
+    for n, c, i, j in product(*map(range, grad.shape)):
+        here = n, c, *(slice(a * stride, a * stride + kernel_size) for a in (i, j))
+        result[here] += grad[n, c, i, j] * shares(images[here])
+    return result
+
+
+def max_pool2d_backward_cases(rng):
+    shapes = ((1, 1, 4, 4, 2, 2), (2, 3, 7, 6, 3, 2), (2, 2, 6, 6, 3, 1), (1, 2, 8, 7, 2, 3))
+    cases = []
+    for n, c, h, w, kernel_size, stride in shapes:
+        size = [(a - kernel_size) // stride + 1 for a in (h, w)]
+        images = torch.from_numpy(rng.integers(-1, 2, (n, c, h, w))).float()  # many are equal
+        images = images if stride < 3 else normal(rng, n, c, h, w)
+        cases.append([images, normal(rng, n, c, *size), kernel_size, stride])
+    return cases
 
 
 def count_conv_parameters(in_channels, out_channels, kernel_size, groups, bias):
@@ -174,36 +292,6 @@ def count_cases(rng):
         a, b, k = (int(n) for n in rng.integers(1, 9, 3))
         cases.append([a * groups, b * groups, k, groups, bool(rng.integers(2))])
     return cases
-
-
-def log_softmax(logits):
-    """Return the logarithm of the softmax along the last axis, without overflow and without log(0).
-
-    logits: (…, K) float tensor, of any size: ±1000 too. Returns the same shape.
-    """
-    shifted = logits - logits.amax(dim=-1, keepdim=True)
-    return shifted - shifted.exp().sum(dim=-1, keepdim=True).log()
-
-
-def log_softmax_naive(logits):
-    return (logits.exp() / logits.exp().sum(dim=-1, keepdim=True)).log()
-
-
-def log_softmax_late(logits):
-    return logits.softmax(dim=-1).log()
-
-
-def log_softmax_first_axis(logits):
-    return torch.log_softmax(logits, dim=0)
-
-
-def log_softmax_no_log(logits):
-    return logits.softmax(dim=-1)
-
-
-def log_softmax_cases(rng):
-    large = torch.tensor([[1000.0, 0.0, -1000.0], [500.0, 500.0, 499.0]])
-    return [[normal(rng, 5)], [normal(rng, 4, 10)], [normal(rng, 2, 3, 7) * 30], [large]]
 
 
 def seen_pixels(layers, position):
@@ -284,50 +372,62 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        "02.relu",
-        points=1,
-        reference=relu,
-        cases=relu_cases,
+        "02.conv2d_same",
+        points=2,
+        reference=conv2d_same,
+        cases=conv2d_same_cases,
+        given=conv2d_same_rounded_up,
         mutants={
-            "takes the absolute value": relu_absolute,
-            "returns whether a value is positive, not the value": relu_sign,
-            "keeps the negative values instead of the positive ones": relu_inverted,
+            "rounds up, and pads the wrong axis": conv2d_same_rounded_up,
+            "pads kernels of even size too much": conv2d_same_odd_only,
+            "gives the height's zeros to the width": conv2d_same_axes,
+            "gives the odd zero to the top and the left": conv2d_same_early,
+            "forgets the dilation when it counts the zeros": conv2d_same_undilated,
         },
         hints=(
-            "Compare each value with 0 and keep the larger one.",
-            "torch.clamp has an argument min; torch.where chooses between two tensors.",
+            "Which of your own kernels come out right: 3 × 3, 3 × 5, 2 × 2? There is more than one fault.",
+            "An output as large as the image needs dilation · (k − 1) zeros at both ends together; for which "
+            "k is that twice dilation · (k // 2)?",
+            "F.pad takes the numbers of the last axis first: left, right, top, bottom.",
         ),
     ),
     Exercise(
-        "02.avg_pool2d",
-        points=2,
-        reference=avg_pool2d,
-        cases=avg_pool2d_cases,
+        "02.conv2d_backward",
+        points=3,
+        reference=conv2d_backward,
+        cases=conv2d_backward_cases,
         mutants={
-            "adds up each window and does not divide": avg_pool2d_sum,
-            "takes the largest value of each window": avg_pool2d_max,
-            "divides by kernel_size once; a window has kernel_size² values": avg_pool2d_once,
-            "moves the window by one pixel instead of a whole window": avg_pool2d_sliding,
+            "turns the kernel when it hands the gradient to the pixels": conv2d_backward_unflipped,
+            "averages over the images of a batch instead of adding up": conv2d_backward_mean,
+            "lets a later window overwrite an earlier one where they overlap": conv2d_backward_overwritten,
+            "sets the windows one pixel apart, whatever the stride": conv2d_backward_side_by_side,
+            "returns a gradient of the padding's zeros as well": conv2d_backward_padded,
         },
         hints=(
-            "Give each window axes of its own: an axis of length H can be written as two, H / k and k.",
-            "reshape(N, C, H // k, k, W // k, k), then a mean over two of the six axes.",
+            "Start with loops: the window of output (i, j) begins at row i · stride of the padded image. Of "
+            "its gradient g = grad[n, k, i, j] the pixels beneath it get g · weight[k], and weight[k] gets "
+            "g · these pixels.",
+            "Pad the images first, add everything up on the padded size, and cut the padding off at the end.",
+            "Without loops: F.unfold gives the windows as columns, the weights' gradient is a product with "
+            "them; F.fold is its counterpart, which adds columns up where they overlap.",
         ),
     ),
     Exercise(
-        "02.log_softmax",
-        points=2,
-        reference=log_softmax,
-        cases=log_softmax_cases,
+        "02.max_pool2d_backward",
+        points=3,
+        reference=max_pool2d_backward,
+        cases=max_pool2d_backward_cases,
         mutants={
-            "takes exponentials that overflow": log_softmax_naive,
-            "takes the logarithm of probabilities that have become 0": log_softmax_late,
-            "normalises along the first axis": log_softmax_first_axis,
-            "returns probabilities, not their logarithms": log_softmax_no_log,
+            "gives the gradient to every largest value of a window": max_pool2d_backward_shared,
+            "takes the last of several largest values": max_pool2d_backward_last,
+            "spreads the gradient evenly over the window": max_pool2d_backward_evenly,
+            "lets a later window overwrite an earlier one": max_pool2d_backward_overwritten,
         },
         hints=(
-            "log(exp(a) / Σ exp(b)) = a − log Σ exp(b): no division is left.",
-            "Adding a constant to all logits changes nothing, so subtract the largest one first.",
+            "For each window: where is its largest value? Add the window's gradient at that place.",
+            "argmax of a flattened window returns the first of several largest values; its row is that "
+            "number // kernel_size, its column the rest.",
+            "A pixel may win several windows, so add: +=, not =.",
         ),
     ),
     Exercise(

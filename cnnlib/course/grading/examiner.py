@@ -23,7 +23,7 @@ def examine(exercise_id, folder="."):
     """Examine one answer in the jail; raise AnswerFailed where it does not pass.
 
     Args:
-        exercise_id: such as "02.avg_pool2d".
+        exercise_id: such as "02.output_shape".
         folder: the job's folder; nbval runs a notebook in its own.
     """
     job, worker = _job(str(Path(folder).resolve()))
