@@ -164,4 +164,6 @@ def _waiting():
 
     if cnnlib.TORCH_WAS_FIRST:
         return "spinning for long, slow beside a browser: torch was imported before cnnlib"
+    if platform.system() != "Linux":  # torch brings LLVM's OpenMP there, which has settings of its own
+        return "as this system's OpenMP has it"
     return f"asleep after {os.environ['GOMP_SPINCOUNT']} turns"
