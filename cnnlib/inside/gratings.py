@@ -45,7 +45,7 @@ def gratings(size, periods, angles=12, phases=4):
     return waves.unsqueeze(3).expand(-1, -1, -1, 3, -1, -1)
 
 
-def tuning(model, layer, size, periods):
+def tuning(model, layer, size, periods, angles=12):
     """Return each channel's best response to each orientation, at the period that it likes best.
 
     Args:
@@ -53,16 +53,17 @@ def tuning(model, layer, size, periods):
         layer: name from `model.named_modules()` whose output is maps of at least 3 × 3; responses are
             taken from the middle 3 × 3 units, away from the border.
         size, periods: of the gratings, in pixels.
+        angles: number of orientations, evenly over half a turn.
 
     Returns:
-        (12, channels) float, on the CPU.
+        (angles, channels) float, on the CPU.
 
     Raises:
         ParameterError: as `gratings` and `feature_maps` raise it.
 
     First built in: notebooks/01_what_layers_learn.ipynb
     """
-    images = gratings(size, periods)
+    images = gratings(size, periods, angles)
     device = next(model.parameters()).device
     maps = feature_maps(model, images.flatten(0, 2).to(device), [layer])[layer].cpu()
     middle = slice(maps.shape[2] // 2 - 1, maps.shape[2] // 2 + 2)

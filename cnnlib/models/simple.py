@@ -5,26 +5,26 @@ from torch import nn
 
 
 class SimpleCNN(nn.Module):
-    """Two convolutions with pooling, then one linear layer: 28,938 parameters on MNIST.
+    """Two convolutions with pooling, then one linear layer: 28,938 parameters on MNIST, 11,274 with width=8.
 
     Shape: images (N, in_channels, 28, 28) float → logits (N, num_classes).
 
     First built in: notebooks/03_mnist_cnn.ipynb
     """
 
-    def __init__(self, in_channels=1, num_classes=10):
+    def __init__(self, in_channels=1, num_classes=10, width=16):
         super().__init__()
         self.block1 = nn.Sequential(
-            nn.Conv2d(in_channels, 16, kernel_size=5, padding=2),  # (N, 16, 28, 28)
+            nn.Conv2d(in_channels, width, kernel_size=5, padding=2),  # (N, width, 28, 28)
             nn.ReLU(),
-            nn.MaxPool2d(2),  # (N, 16, 14, 14)
+            nn.MaxPool2d(2),  # (N, width, 14, 14)
         )
         self.block2 = nn.Sequential(
-            nn.Conv2d(16, 32, kernel_size=5, padding=2),  # (N, 32, 14, 14)
+            nn.Conv2d(width, 2 * width, kernel_size=5, padding=2),  # (N, 2 · width, 14, 14)
             nn.ReLU(),
-            nn.MaxPool2d(2),  # (N, 32, 7, 7)
+            nn.MaxPool2d(2),  # (N, 2 · width, 7, 7)
         )
-        self.classifier = nn.Linear(32 * 7 * 7, num_classes)
+        self.classifier = nn.Linear(2 * width * 7 * 7, num_classes)
 
     def forward(self, images):
         features = self.block2(self.block1(images))

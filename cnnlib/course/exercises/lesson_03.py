@@ -1,78 +1,12 @@
 """Exercises of lesson 03, a CNN for handwritten digits."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from cnnlib.course.exercises import Exercise, normal
-
-
-def best_epoch(val_losses, patience):
-    """Return the epoch whose weights early stopping keeps, and how many epochs were trained.
-
-    Training stops after `patience` epochs in a row without a new lowest loss on the validation
-    set, or when val_losses ends. Of equal losses the first one counts.
-    val_losses: list of floats, one an epoch; patience: int ≥ 1.
-    Returns a list of two ints: the epoch that is kept, counted from 0, and the epochs trained.
-    """
-    best = 0
-    for epoch, loss in enumerate(val_losses):
-        if loss < val_losses[best]:
-            best = epoch
-        if epoch - best == patience:
-            return [best, epoch + 1]
-    return [best, len(val_losses)]
-
-
-def best_in_hindsight(val_losses, patience):
-    return [val_losses.index(min(val_losses)), best_epoch(val_losses, patience)[1]]
-
-
-def best_last(val_losses, patience):
-    trained = best_epoch(val_losses, patience)[1]
-    return [trained - 1, trained]
-
-
-def best_total(val_losses, patience):
-    best, misses = 0, 0
-    for epoch, loss in enumerate(val_losses):
-        if loss < val_losses[best]:
-            best = epoch
-        elif epoch:
-            misses += 1
-        if misses == patience:
-            return [best, epoch + 1]
-    return [best, len(val_losses)]
-
-
-def best_neighbour(val_losses, patience):
-    rises = 0
-    for epoch in range(1, len(val_losses)):
-        rises = rises + 1 if val_losses[epoch] >= val_losses[epoch - 1] else 0
-        if rises == patience:
-            return [val_losses.index(min(val_losses[: epoch + 1])), epoch + 1]
-    return [val_losses.index(min(val_losses)), len(val_losses)]
-
-
-def best_ties(val_losses, patience):
-    best = 0
-    for epoch, loss in enumerate(val_losses):
-        if loss <= val_losses[best]:
-            best = epoch
-        if epoch - best == patience:
-            return [best, epoch + 1]
-    return [best, len(val_losses)]
-
-
-def best_cases(rng):
-    cases = [
-        [[0.9, 0.5, 0.7, 0.6, 0.4, 0.8, 0.7, 0.9, 0.1], 3],
-        [[0.9, 0.5, 0.7, 0.6, 0.2], 2],
-        [[0.5, 0.5, 0.5, 0.5], 3],
-        [[0.3], 1],
-    ]
-    for n, patience in ((8, 2), (15, 4), (30, 3)):
-        cases.append([[float(x) for x in rng.uniform(0.1, 1, n)], patience])
-    return cases
 
 
 def stratified_split(labels, share):
@@ -168,134 +102,6 @@ def gradient_cases(rng):
     return [*cases, [huge, torch.tensor([2, 0])]]
 
 
-def train_steps(weight, bias, images, labels, lr, batch_size):
-    """Train a linear classifier by SGD, with one step for each batch of one pass over the images.
-
-    A batch is batch_size neighbours, in order; the last may be smaller. A step moves weight and bias
-    by −lr times the gradient of their mean cross-entropy. weight (K, D), bias (K,), images (N, D) are
-    float, labels (N,) int64; none is changed. Returns [weight, bias] after the last step.
-    """
-    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
-    optimizer = torch.optim.SGD([weight, bias], lr=lr)
-    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        loss = F.cross_entropy(x @ weight.T + bias, y)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    return [weight, bias]
-
-
-def train_steps_accumulating(weight, bias, images, labels, lr, batch_size):
-    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
-    optimizer = torch.optim.SGD([weight, bias], lr=lr)
-    optimizer.zero_grad()
-    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        loss = F.cross_entropy(x @ weight.T + bias, y)
-        loss.backward()
-        optimizer.step()
-    return [weight, bias]
-
-
-def _train(weight, bias, images, labels, lr, batch_size, loss=F.cross_entropy, late=False):
-    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
-    grads = [torch.zeros_like(weight), torch.zeros_like(bias)]
-    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        new = torch.autograd.grad(loss(x @ weight.T + bias, y), [weight, bias])
-        grads, used = new, grads if late else new
-        weight, bias = (
-            v.detach().sub(lr * g).requires_grad_() for v, g in zip((weight, bias), used, strict=True)
-        )
-    return [weight, bias]
-
-
-def train_steps_late(*arguments):
-    return _train(*arguments, late=True)
-
-
-def train_steps_of_sum(*arguments):
-    return _train(*arguments, loss=lambda logits, y: F.cross_entropy(logits, y, reduction="sum"))
-
-
-def train_steps_softmax(*arguments):
-    return _train(*arguments, loss=lambda logits, y: F.cross_entropy(logits.softmax(dim=1), y))
-
-
-def train_steps_uphill(weight, bias, images, labels, lr, batch_size):
-    return _train(weight, bias, images, labels, -lr, batch_size)
-
-
-def train_steps_whole_batches(weight, bias, images, labels, lr, batch_size):
-    whole = len(images) // batch_size * batch_size
-    return _train(weight, bias, images[:whole], labels[:whole], lr, batch_size)
-
-
-def train_steps_cases(rng):
-    cases = []
-    for n, batch_size, d, k in ((4, 4, 3, 2), (9, 3, 4, 3), (11, 4, 5, 10), (7, 2, 2, 3)):
-        labels = torch.from_numpy(rng.integers(0, k, n))
-        lr = round(float(rng.uniform(0.2, 0.5)), 2)
-        cases.append([normal(rng, k, d), normal(rng, k), normal(rng, n, d), labels, lr, batch_size])
-    return cases
-
-
-def mean_loss(weight, bias, images, labels, batch_size):
-    """Return the mean cross-entropy and the accuracy of a linear classifier, batch by batch.
-
-    Both are means over the N images, so they do not depend on batch_size, which only limits how
-    many logits exist at a time; the last batch may be smaller.
-    weight: (K, D), bias: (K,), images: (N, D) float tensors; labels: (N,) int64; batch_size: int.
-    Returns a list of two floats.
-    """
-    total, correct = 0.0, 0
-    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        logits = x @ weight.T + bias
-        total += F.cross_entropy(logits, y, reduction="sum").item()
-        correct += (logits.argmax(dim=1) == y).sum().item()
-    return [total / len(labels), correct / len(labels)]
-
-
-def mean_loss_of_batches(weight, bias, images, labels, batch_size):
-    losses, correct = [], 0
-    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-        logits = x @ weight.T + bias
-        losses.append(F.cross_entropy(logits, y).item())
-        correct += (logits.argmax(dim=1) == y).sum().item()
-    return [sum(losses) / len(losses), correct / len(labels)]
-
-
-def mean_loss_all_means(weight, bias, images, labels, batch_size):
-    batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
-    parts = torch.tensor([mean_loss(weight, bias, x, y, batch_size) for x, y in batches])
-    return parts.mean(dim=0).tolist()
-
-
-def mean_loss_full_batches(weight, bias, images, labels, batch_size):
-    counted = -(-len(labels) // batch_size) * batch_size
-    return [value * len(labels) / counted for value in mean_loss(weight, bias, images, labels, batch_size)]
-
-
-def mean_loss_sum(weight, bias, images, labels, batch_size):
-    loss, accuracy = mean_loss(weight, bias, images, labels, batch_size)
-    return [loss * len(labels), accuracy]
-
-
-def mean_loss_dropped(weight, bias, images, labels, batch_size):
-    whole = len(images) // batch_size * batch_size
-    return mean_loss(weight, bias, images[:whole], labels[:whole], batch_size)
-
-
-def mean_loss_cases(rng):
-    cases = []
-    for n, batch_size, d, k in ((6, 3, 3, 2), (9, 4, 4, 3), (13, 6, 5, 10), (5, 2, 2, 3)):
-        images, labels = normal(rng, n, d), torch.from_numpy(rng.integers(0, k, n))
-        weight, bias = normal(rng, k, d), normal(rng, k)
-        logits = images @ weight.T + bias
-        labels[:-1] = logits[:-1].argmax(dim=1)
-        labels[-1] = logits[-1].argmin()  # the last batch is the worst, so that its weight counts
-        cases.append([weight, bias, images, labels, batch_size])
-    return cases
-
-
 def shift_images(images, rows, columns):
     """Move each image by its own number of pixels, and fill what becomes free with 0.
 
@@ -339,75 +145,208 @@ def shift_cases(rng):
     return [*cases, [cases[0][0], [0, 0, 0], [0, 0, 0]]]
 
 
-def adam_weights(weights, gradients, lr):
-    """Return the weights after some steps of Adam, computed without torch.optim.
+class PrintedNet(nn.Module):
+    """The network whose printed form is shown for PrintedNet(width=6, num_classes=10).
 
-    For step t = 1, 2, … with gradient g (Kingma & Ba 2014, algorithm 1), beginning with m = v = 0:
-    m ← 0.9 m + 0.1 g, v ← 0.999 v + 0.001 g², and the weights go down by
-    lr · m̂ / (√v̂ + 1e-8), where m̂ = m / (1 − 0.9^t) and v̂ = v / (1 − 0.999^t).
-    weights: (D,) float tensor; gradients: (T, D), one row a step; lr: float. Returns (D,).
+    Images (N, 1, 28, 28) pass through the parts in the order in which they are printed, and are flattened
+    before the head. Returns logits (N, num_classes). Parameters have the names that the print shows, such
+    as blocks.0.1.weight.
     """
-    weights, m, v = weights.clone(), 0.0, 0.0
-    for t, g in enumerate(gradients, start=1):
-        m = 0.9 * m + 0.1 * g
-        v = 0.999 * v + 0.001 * g.square()
-        weights = weights - lr * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
-    return weights
+
+    def __init__(self, width, num_classes):
+        super().__init__()
+        self.stem = nn.Conv2d(1, width, 3, stride=2, padding=1)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 3, padding=1, bias=False)) for _ in range(2)
+        )
+        self.pool = nn.MaxPool2d(2)
+        self.head = nn.Linear(width * 7 * 7, num_classes)
+
+    def forward(self, images):
+        maps = self.stem(images)
+        for block in self.blocks:
+            maps = block(maps)
+        return self.head(self.pool(maps).flatten(1))
 
 
-def adam_uncorrected(weights, gradients, lr):
-    m = v = 0.0
-    for g in gradients:
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g.square()
-        weights = weights - lr * m / (v.sqrt() + 1e-8)
-    return weights
+class PrintedShared(PrintedNet):
+    def __init__(self, width, num_classes):
+        super().__init__(width, num_classes)
+        self.blocks = nn.ModuleList([self.blocks[0]] * 2)
 
 
-def adam_no_root(weights, gradients, lr):
-    m = v = 0.0
-    for t, g in enumerate(gradients, start=1):
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g.square()
-        weights = weights - lr * (m / (1 - 0.9**t)) / (v / (1 - 0.999**t) + 1e-8)
-    return weights
+class PrintedOneBlock(PrintedNet):
+    def forward(self, images):
+        return self.head(self.pool(self.blocks[0](self.stem(images))).flatten(1))
 
 
-def adam_one_correction(weights, gradients, lr):
-    m = v = 0.0
-    for g in gradients:
-        m, v = 0.9 * m + 0.1 * g, 0.999 * v + 0.001 * g.square()
-        weights = weights - lr * (m / (1 - 0.9)) / ((v / (1 - 0.999)).sqrt() + 1e-8)
-    return weights
+class PrintedReluLast(PrintedNet):
+    def forward(self, images):
+        maps = self.stem(images)
+        for relu, conv in self.blocks:
+            maps = relu(conv(maps))
+        return self.head(self.pool(maps).flatten(1))
 
 
-def adam_sgd(weights, gradients, lr):
-    return weights - lr * gradients.sum(dim=0)
+class PrintedPoolFirst(PrintedNet):
+    def forward(self, images):
+        maps = self.pool(self.stem(images))
+        for block in self.blocks:
+            maps = block(maps)
+        return self.head(maps.flatten(1))
 
 
-def adam_cases(rng):
-    cases = [[torch.zeros(2), torch.tensor([[3.0, -0.01], [-1.0, -0.03], [4.0, 0.02]]), 0.5]]
-    for steps, size in ((1, 4), (5, 3), (20, 6)):
-        cases.append([normal(rng, size), 3 * normal(rng, steps, size), float(rng.uniform(0.05, 0.3))])
+class PrintedBias(PrintedNet):
+    def __init__(self, width, num_classes):
+        super().__init__(width, num_classes)
+        for block in self.blocks:
+            block[1] = nn.Conv2d(width, width, 3, padding=1)
+
+
+class PrintedUnregistered(PrintedNet):
+    def __init__(self, width, num_classes):
+        super().__init__(width, num_classes)
+        del self.blocks
+        self.blocks = [
+            nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 3, padding=1, bias=False)) for _ in range(2)
+        ]
+
+
+def printed_cases(rng):
+    return [
+        {
+            "arguments": {"width": width, "num_classes": num_classes},
+            "training": training,
+            "inputs": [normal(rng, n, 1, 28, 28)],
+        }
+        for n, width, num_classes, training in ((2, 6, 10, True), (1, 4, 3, False), (3, 2, 10, True))
+    ]
+
+
+def momentum_epoch(weight, bias, images, labels, lr, momentum, batch_size):
+    """Train a linear classifier for one epoch by SGD with momentum, without torch.optim.
+
+    The logits are images @ weight.T + bias. A batch is batch_size neighbours, in order; the last may be
+    smaller. Each parameter has a velocity, 0 before the first step. In a step the velocity becomes momentum
+    times itself plus the gradient of the batch's mean cross-entropy, and the parameter moves by −lr times
+    the new velocity. weight (K, D), bias (K,), images (N, D) are float, labels (N,) int64; none is changed.
+    Returns [weight, bias, loss]: the parameters after the last step, and the mean over all N images of
+    the loss that each had when its batch was met, before the step: a float.
+    """
+    parameters = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
+    velocities, total = [0.0, 0.0], 0.0
+    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        loss = F.cross_entropy(x @ parameters[0].T + parameters[1], y)
+        gradients = torch.autograd.grad(loss, parameters)
+        total += loss.item() * len(y)
+        with torch.no_grad():
+            for i, (parameter, gradient) in enumerate(zip(parameters, gradients, strict=True)):
+                velocities[i] = momentum * velocities[i] + gradient
+                parameter -= lr * velocities[i]
+    return [*parameters, total / len(labels)]
+
+
+def _momentum(weight, bias, images, labels, lr, momentum, batch_size, fault):
+    """Do the same with one fault."""
+    parameters = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
+    velocities, sums, losses, sizes = [0.0, 0.0], [0.0, 0.0], [], []
+    for x, y in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+        loss = F.cross_entropy(x @ parameters[0].T + parameters[1], y)
+        gradients = torch.autograd.grad(loss, parameters)
+        sums = [s + g for s, g in zip(sums, gradients, strict=True)]
+        with torch.no_grad():
+            for i, (parameter, g) in enumerate(zip(parameters, gradients, strict=True)):
+                g = sums[i] if fault == "adds up" else (1 - momentum) * g if fault == "damped" else g
+                velocities[i] = g if fault == "forgets" else momentum * velocities[i] + g
+                ahead = g + momentum * velocities[i] if fault == "nesterov" else velocities[i]
+                parameter -= lr * ahead
+            if fault == "after":
+                loss = F.cross_entropy(x @ parameters[0].T + parameters[1], y)
+        losses.append(loss.item())
+        sizes.append(1 if fault == "batches" else len(y))
+    return [*parameters, sum(a * n for a, n in zip(losses, sizes, strict=True)) / sum(sizes)]
+
+
+def momentum_cases(rng):
+    cases = []
+    for n, batch_size, d, k in ((7, 3, 3, 2), (9, 4, 4, 3), (13, 5, 5, 10), (5, 2, 2, 3)):
+        labels = torch.from_numpy(rng.integers(0, k, n))
+        lr, momentum = round(float(rng.uniform(0.2, 0.5)), 2), round(float(rng.uniform(0.6, 0.95)), 2)
+        cases.append([normal(rng, k, d), normal(rng, k), normal(rng, n, d), labels, lr, momentum, batch_size])
+    return cases
+
+
+def train_loop(weight, bias, train, val, lr, epochs):
+    """Train a linear classifier by SGD; return [weight, bias, losses]: the weights that were best on val.
+
+    train, val: lists of batches [images (N, D), labels (N,)]; losses: of all val images, after each epoch."""
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    optimizer, losses, images = torch.optim.SGD([weight, bias], lr=lr), [], sum(len(y) for _, y in val)
+    for _ in range(epochs):
+        for x, y in train:
+            optimizer.zero_grad()
+            F.cross_entropy(x @ weight.T + bias, y).backward()
+            optimizer.step()
+        parts = [F.cross_entropy(x @ weight.T + bias, y, reduction="sum").item() for x, y in val]
+        losses.append(sum(parts) / images)
+        if losses[-1] == min(losses):
+            best = [weight.detach().clone(), bias.detach().clone()]
+    return [*best, losses]
+
+
+def train_loop_three_faults(weight, bias, train, val, lr, epochs):
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    optimizer, losses = torch.optim.SGD([weight, bias], lr=lr), []
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        for x, y in train:
+            F.cross_entropy(x @ weight.T + bias, y).backward()
+            optimizer.step()
+        losses.append(sum(F.cross_entropy(x @ weight.T + bias, y).item() for x, y in val) / len(val))
+        if losses[-1] == min(losses):
+            best = [weight.detach(), bias.detach()]
+    return [*best, losses]
+
+
+def _loop(weight, bias, train, val, lr, epochs, *, faults):
+    """Do the same with some faults: of "adds up", "batches", "alias", "softmax"."""
+    weight, bias = weight.clone().requires_grad_(), bias.clone().requires_grad_()
+    optimizer, losses, best = torch.optim.SGD([weight, bias], lr=lr), [], None
+    for _ in range(epochs):
+        optimizer.zero_grad()
+        for x, y in train:
+            if "adds up" not in faults:
+                optimizer.zero_grad()
+            logits = x @ weight.T + bias
+            F.cross_entropy(logits.softmax(dim=1) if "softmax" in faults else logits, y).backward()
+            optimizer.step()
+        parts = [F.cross_entropy(x @ weight.T + bias, y).item() for x, y in val]
+        sizes = [1 if "batches" in faults else len(y) for _, y in val]
+        losses.append(sum(a * n for a, n in zip(parts, sizes, strict=True)) / sum(sizes))
+        if losses[-1] == min(losses):
+            best = [v.detach() if "alias" in faults else v.detach().clone() for v in (weight, bias)]
+    return [*best, losses]
+
+
+def train_loop_cases(rng):
+    def cut(n, batch_size, d, k):
+        images, labels = normal(rng, n, d), torch.from_numpy(rng.integers(0, k, n))
+        return [list(batch) for batch in zip(images.split(batch_size), labels.split(batch_size), strict=True)]
+
+    cases = []
+    for n, m, batch_size, d, k in ((8, 5, 4, 3, 2), (9, 7, 3, 4, 3), (11, 9, 4, 5, 10), (6, 4, 3, 6, 3)):
+        while True:  # until the best epoch is a clear one, neither the first nor the last
+            case = [normal(rng, k, d), normal(rng, k), cut(n, batch_size, d, k), cut(m, batch_size, d, k)]
+            case += [round(float(rng.uniform(0.3, 0.9)), 2), 6]
+            losses = train_loop(*case)[2]
+            lowest, second, *_ = sorted(losses)
+            if min(losses[0], losses[-1]) > lowest + 0.05 and second > lowest + 0.005:
+                break
+        cases.append(case)
     return cases
 
 
 EXERCISES = [
-    Exercise(
-        "03.best_epoch",
-        1,
-        best_epoch,
-        best_cases,
-        {
-            "looks at epochs that were never trained": best_in_hindsight,
-            "keeps the weights of the last epoch": best_last,
-            "counts all epochs without a new lowest loss, not those in a row": best_total,
-            "compares each loss with the one before it, not with the lowest": best_neighbour,
-            "keeps the later one of equal losses": best_ties,
-        },
-        (
-            "Walk through the losses and remember where the lowest one so far was.",
-            "Stop when the present epoch is `patience` epochs after that place.",
-        ),
-    ),
     Exercise(
         "03.stratified_split",
         2,
@@ -423,6 +362,28 @@ EXERCISES = [
             "(labels == k).nonzero().flatten() are the positions of class k, in ascending order.",
             "Mark the validation images in a tensor of N booleans, class by class; read both lists off it.",
         ),
+    ),
+    Exercise(
+        "03.PrintedNet",
+        2,
+        PrintedNet,
+        printed_cases,
+        {
+            "uses one block twice instead of two blocks": PrintedShared,
+            "passes through one of the two blocks only": PrintedOneBlock,
+            "applies each ReLU after its convolution": PrintedReluLast,
+            "pools before the blocks": PrintedPoolFirst,
+            "gives the blocks' convolutions a bias": PrintedBias,
+            "keeps the blocks in a list that PyTorch does not look into": PrintedUnregistered,
+        },
+        (
+            "Each name in parentheses is an attribute of self, or a position in what holds it.",
+            "nn.ModuleList(list of modules) registers them; a plain Python list does not. It has no forward "
+            "of its own: loop over it.",
+            "28 pixels, a stride of 2, pooling by 2: how many are left, and what is 294 divided by them?",
+        ),
+        rtol=1e-3,
+        atol=1e-4,
     ),
     Exercise(
         "03.cross_entropy_gradient",
@@ -442,60 +403,49 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        "03.train_steps",
-        1,
-        train_steps,
-        train_steps_cases,
-        {
-            "clears the gradients once, and then lets them add up": train_steps_accumulating,
-            "steps with the gradient of the batch before": train_steps_late,
-            "takes the gradient of the sum over the batch": train_steps_of_sum,
-            "applies a softmax before the cross-entropy": train_steps_softmax,
-            "goes uphill": train_steps_uphill,
-            "leaves out the last batch where it is smaller": train_steps_whole_batches,
-        },
-        (
-            "The first step is right, the second is not. What does a step leave behind for the next one?",
-            "Print weight.grad after each backward(), and compare with the gradient of that batch alone.",
-            "The lines of a step are all there. Is each of them run as often as it should be?",
-        ),
-        given=train_steps_accumulating,
-    ),
-    Exercise(
-        "03.adam_weights",
+        "03.momentum_epoch",
         3,
-        adam_weights,
-        adam_cases,
+        momentum_epoch,
+        momentum_cases,
         {
-            "forgets to correct m and v for their start at zero": adam_uncorrected,
-            "forgets the square root": adam_no_root,
-            "corrects every step as if it were the first": adam_one_correction,
-            "takes the steps of SGD": adam_sgd,
+            "lets the gradients of all batches add up": partial(_momentum, fault="adds up"),
+            "begins each step with a velocity of 0": partial(_momentum, fault="forgets"),
+            "multiplies the gradient by 1 − momentum": partial(_momentum, fault="damped"),
+            "moves along the gradient as well as the velocity": partial(_momentum, fault="nesterov"),
+            "measures the loss after the step": partial(_momentum, fault="after"),
+            "gives every batch's loss the same weight, however small it is": partial(
+                _momentum, fault="batches"
+            ),
         },
         (
-            "Keep m and v between the steps; t counts from 1.",
-            "In the first step m̂ = g and v̂ = g², so each weight moves by almost exactly lr. A good test.",
+            "Test yourself with torch.optim.SGD([weight, bias], lr=lr, momentum=momentum).",
+            "torch.autograd.grad(loss, [weight, bias]) returns the two gradients and leaves nothing behind.",
+            "Change parameters inside torch.no_grad(), or make new ones with requires_grad_() in each step.",
         ),
-        atol=1e-4,
     ),
     Exercise(
-        "03.mean_loss",
-        1,
-        mean_loss,
-        mean_loss_cases,
+        "03.train_loop",
+        3,
+        train_loop,
+        train_loop_cases,
         {
-            "gives every batch the same weight, however small it is": mean_loss_of_batches,
-            "averages the losses and the accuracies of the batches": mean_loss_all_means,
-            "counts the last batch as if it were full": mean_loss_full_batches,
-            "returns the sum of the losses": mean_loss_sum,
-            "leaves out the last batch where it is smaller": mean_loss_dropped,
+            "has three faults": train_loop_three_faults,
+            "still lets gradients add up within an epoch": partial(_loop, faults=("adds up",)),
+            "still gives every val batch the same weight": partial(_loop, faults=("batches",)),
+            "still returns the last weights as the best ones": partial(_loop, faults=("alias",)),
+            "has mended only how the best weights are kept": partial(_loop, faults=("adds up", "batches")),
+            "has mended only the loss on val": partial(_loop, faults=("adds up", "alias")),
+            "has mended only the gradients": partial(_loop, faults=("batches", "alias")),
+            "applies a softmax before the cross-entropy": partial(_loop, faults=("softmax",)),
         },
         (
-            "In which cases is the loss right, in which wrong? Divide the number of images by batch_size.",
-            "With four images in a batch and one in the last: how much does that one count in the mean?",
-            'Sum over images instead, and divide once, at the end: reduction="sum", or loss · len(y).',
+            "The faults are independent: one is in the steps, one in the measuring, one in what is kept.",
+            "Print weight.grad after each backward(), and compare with the gradient of that batch alone.",
+            "Which batches of val are smaller than the others, and how much should their images count?",
+            "x.detach() is another name for the same numbers in memory. What does the optimizer do to them "
+            "in the next epoch?",
         ),
-        given=mean_loss_of_batches,
+        given=train_loop_three_faults,
     ),
     Exercise(
         "03.shift_images",

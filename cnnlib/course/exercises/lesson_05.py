@@ -1,7 +1,6 @@
 """Exercises of lesson 05, inside a trained network."""
 
 import torch
-import torch.nn.functional as F
 
 from cnnlib.course.exercises import Exercise, normal
 
@@ -105,93 +104,151 @@ def iou_cases(rng):
     return cases
 
 
-def hires_cam(maps, gradients):
-    """Return HiResCAM (Draelos & Carin 2020): where the maps speak for a class, place by place.
+def contrast_cam(maps, weight, bias, targets):
+    """Return Grad-CAM for the log-probability of a class, in place of its logit.
 
-    At each place, add up map × gradient over the channels, and set what is negative to 0. Then
-    divide each image's result by its largest value; an image without any positive place stays 0.
-    maps, gradients: (N, C, H, W) float tensors, a layer's maps and the gradients of the class's
-    logit with respect to them. Returns (N, H, W).
+    The network ends with the mean of each map over its H · W places, one linear layer and softmax:
+    p = softmax(mean · weightᵀ + bias). As in Grad-CAM, a map's weight is the mean over its places of
+    the score's gradient, and what speaks against the class is cut off; here the score is log p of
+    the target.
+    maps: (N, C, H, W) float; weight: (K, C); bias: (K,); targets: (N,) int64. Returns (N, H, W).
     """
-    speaks = (maps * gradients).sum(dim=1).relu()
-    largest = speaks.amax(dim=(1, 2), keepdim=True)
-    return torch.where(largest > 0, speaks / largest.where(largest > 0, 1.0), 0.0)
+    probabilities = (maps.mean(dim=(2, 3)) @ weight.T + bias).softmax(dim=1)  # (N, K)
+    against = probabilities @ weight  # (N, C): what the classes have in common, as the network weighs them
+    places = maps.shape[2] * maps.shape[3]
+    return torch.einsum("nc,nchw->nhw", weight[targets] - against, maps).relu() / places
 
 
-def hires_grad_cam(maps, gradients):
-    mean = gradients.mean(dim=(2, 3), keepdim=True).expand_as(gradients)
-    return hires_cam(maps, mean)
+def contrast_logit(maps, weight, bias, targets):
+    places = maps.shape[2] * maps.shape[3]
+    return torch.einsum("nc,nchw->nhw", weight[targets], maps).relu() / places
 
 
-def hires_absolute(maps, gradients):
-    speaks = (maps * gradients).sum(dim=1).abs()
-    return speaks / speaks.amax(dim=(1, 2), keepdim=True)
+def contrast_equal(maps, weight, bias, targets):
+    places = maps.shape[2] * maps.shape[3]
+    return torch.einsum("nc,nchw->nhw", weight[targets] - weight.mean(dim=0), maps).relu() / places
 
 
-def hires_early_relu(maps, gradients):
-    return hires_cam((maps * gradients).relu(), torch.ones_like(gradients))
+def contrast_probability(maps, weight, bias, targets):
+    probabilities = (maps.mean(dim=(2, 3)) @ weight.T + bias).softmax(dim=1)
+    return contrast_cam(maps, weight, bias, targets) * probabilities.gather(1, targets[:, None])[:, :, None]
 
 
-def hires_batch(maps, gradients):
-    speaks = (maps * gradients).sum(dim=1).relu()
-    return speaks / speaks.max()
+def contrast_sum(maps, weight, bias, targets):
+    return contrast_cam(maps, weight, bias, targets) * maps.shape[2] * maps.shape[3]
 
 
-def hires_nan(maps, gradients):
-    speaks = (maps * gradients).sum(dim=1).relu()
-    return speaks / speaks.amax(dim=(1, 2), keepdim=True)
+def contrast_signed(maps, weight, bias, targets):
+    places = maps.shape[2] * maps.shape[3]
+    against = (maps.mean(dim=(2, 3)) @ weight.T + bias).softmax(dim=1) @ weight
+    return torch.einsum("nc,nchw->nhw", weight[targets] - against, maps) / places
 
 
-def hires_cases(rng):
+def contrast_no_bias(maps, weight, bias, targets):
+    return contrast_cam(maps, weight, torch.zeros_like(bias), targets)
+
+
+def contrast_cases(rng):
     cases = []
-    for n, c, h, w in ((3, 4, 5, 5), (2, 2, 3, 6)):
-        loudness = torch.tensor([1.0, 5.0, 2.0])[:n, None, None, None]
-        cases.append([normal(rng, n, c, h, w).relu() + 0.1, loudness * normal(rng, n, c, h, w)])
-    maps, gradients = normal(rng, 2, 3, 4, 4).abs() + 0.1, normal(rng, 2, 3, 4, 4)
-    gradients[0] = -gradients[0].abs()  # nowhere speaks this image for the class
-    return [*cases, [maps, gradients]]
+    for n, c, k, h, w in ((2, 3, 4, 3, 3), (3, 5, 3, 2, 4), (1, 4, 6, 5, 2)):
+        targets = torch.from_numpy(rng.integers(0, k, n))
+        maps = normal(rng, n, c, h, w).relu() + 0.2
+        cases.append([maps, 1.5 * normal(rng, k, c), normal(rng, k), targets])
+    return cases
 
 
-def total_variation(images):
-    """Return how rough each image is: the sum of |difference| over all pairs of neighbouring pixels.
+def guided_gradient(images, first, second, output):
+    """Return guided backpropagation for a network of two hidden layers, without autograd.
 
-    Neighbours are two pixels of the same channel, side by side or one above the other; each pair
-    counts once, and there is nothing beyond the frame.
-    images: (N, C, H, W) float tensor. Returns (N,).
+    The network is y = relu(relu(images · firstᵀ) · secondᵀ) · output. Its gradient with respect to the
+    images comes back through two ReLUs. A plain ReLU passes a gradient where its input was above 0.
+    Here it must be above 0 itself, too.
+    images: (N, D) float; first: (A, D); second: (B, A); output: (B,). Returns (N, D).
     """
-    down = images.diff(dim=2).abs().sum(dim=(1, 2, 3))
-    right = images.diff(dim=3).abs().sum(dim=(1, 2, 3))
-    return down + right
+    a = images @ first.T
+    b = a.relu() @ second.T
+    gradient = output.expand_as(b).clamp(min=0) * (b > 0)
+    gradient = (gradient @ second).clamp(min=0) * (a > 0)
+    return gradient @ first
 
 
-def variation_around(images):
-    return sum((images - images.roll(1, dims=d)).abs().sum(dim=(1, 2, 3)) for d in (2, 3))
+def guided_with_faults(images, first, second, output):
+    a = images @ first.T
+    b = a.relu() @ second.T
+    gradient = output.expand_as(b).clamp(min=0)
+    gradient = (gradient @ second).clamp(min=0)
+    return (gradient @ first).clamp(min=0)
 
 
-def variation_squared(images):
-    return sum(images.diff(dim=d).square().sum(dim=(1, 2, 3)) for d in (2, 3))
+def guided_deconvnet(images, first, second, output):
+    gradient = output.expand(len(images), -1).clamp(min=0)
+    return (gradient @ second).clamp(min=0) @ first
 
 
-def variation_one_way(images):
-    return images.diff(dim=3).abs().sum(dim=(1, 2, 3))
+def guided_plain(images, first, second, output):
+    a = images @ first.T
+    b = a.relu() @ second.T
+    return ((output * (b > 0)) @ second * (a > 0)) @ first
 
 
-def variation_mean(images):
-    return sum(images.diff(dim=d).abs().mean(dim=(1, 2, 3)) for d in (2, 3))
+def guided_pixels(images, first, second, output):
+    return guided_gradient(images, first, second, output).clamp(min=0)
 
 
-def variation_padded(images):
-    wide = F.pad(images, (1, 1, 1, 1))
-    return sum(wide.diff(dim=d).abs().sum(dim=(1, 2, 3)) for d in (2, 3))
+def guided_once(images, first, second, output):
+    a = images @ first.T
+    b = a.relu() @ second.T
+    gradient = output.expand_as(b).clamp(min=0) * (b > 0)
+    return ((gradient @ second) * (a > 0)) @ first
 
 
-def variation_cases(rng):
+def guided_cases(rng):
     return [
-        [normal(rng, 2, 3, 5, 5) + 0.5],
-        [normal(rng, 3, 1, 4, 7) + 0.5],
-        [normal(rng, 1, 2, 1, 6) + 0.5],
-        [torch.full((2, 1, 3, 3), 0.7)],
+        [normal(rng, n, d), normal(rng, a, d), normal(rng, b, a), normal(rng, b)]
+        for n, d, a, b in ((4, 5, 8, 9), (3, 7, 9, 8), (6, 2, 7, 12))
     ]
+
+
+def leave_one_out(gram, wanted, penalty):
+    """Return the errors of N ridge regressions, each of which was fitted without one of the images.
+
+    Row i: the answers wanted for image i, minus what the regression predicts for it that was fitted to
+    the N − 1 other images. With the Gram matrix K of the images that one fits to, a regression predicts
+    k (K + λ I)⁻¹ Y for an image whose scalar products with them are k. There is no intercept.
+    gram: (N, N) float64, the scalar products of all images; wanted: (N, M) float64; penalty: float
+    λ > 0. Returns (N, M) float64.
+    """
+    inverse = torch.linalg.inv(gram + penalty * torch.eye(len(gram), dtype=gram.dtype))
+    return inverse @ wanted / inverse.diagonal()[:, None]
+
+
+def one_out_fitted(gram, wanted, penalty):
+    inverse = torch.linalg.inv(gram + penalty * torch.eye(len(gram), dtype=gram.dtype))
+    return wanted - gram @ inverse @ wanted
+
+
+def one_out_no_penalty(gram, wanted, penalty):
+    return leave_one_out(gram, wanted, 1e-3 * penalty)
+
+
+def one_out_negative(gram, wanted, penalty):
+    return -leave_one_out(gram, wanted, penalty)
+
+
+def one_out_undivided(gram, wanted, penalty):
+    return torch.linalg.inv(gram + penalty * torch.eye(len(gram), dtype=gram.dtype)) @ wanted
+
+
+def one_out_predictions(gram, wanted, penalty):
+    return wanted - leave_one_out(gram, wanted, penalty)
+
+
+def one_out_cases(rng):
+    cases = []
+    for n, d, m, penalty in ((5, 3, 2, 0.5), (8, 12, 3, 2.0), (6, 4, 1, 0.3)):
+        features = normal(rng, n, d).double()
+        cases.append([features @ features.T, normal(rng, n, m).double(), penalty])
+    return cases
 
 
 EXERCISES = [
@@ -229,37 +286,63 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        "05.total_variation",
-        1,
-        total_variation,
-        variation_cases,
+        "05.contrast_cam",
+        3,
+        contrast_cam,
+        contrast_cases,
         {
-            "takes the last pixel of a row for a neighbour of the first": variation_around,
-            "squares the differences": variation_squared,
-            "looks at pixels side by side only": variation_one_way,
-            "takes the mean over the pairs": variation_mean,
-            "surrounds the image with zeros": variation_padded,
+            "takes the gradient of the logit": contrast_logit,
+            "gives all classes the same say in what is subtracted": contrast_equal,
+            "takes the gradient of the probability, without the logarithm": contrast_probability,
+            "adds the gradients up instead of averaging them": contrast_sum,
+            "keeps what speaks against the class": contrast_signed,
+            "forgets the bias": contrast_no_bias,
         },
         (
-            "images[:, :, 1:] − images[:, :, :-1] are the differences of pixels one above the other.",
-            "Sum the absolute differences over channels, rows and columns, but not over the images.",
+            "log p of class c is its logit minus log Σ exp(logits). What is the derivative of the second "
+            "term with respect to logit j?",
+            "It is p_j. So each map's weight is that of class c minus the mean of all classes' weights, in "
+            "which class j counts p_j.",
+            "The mean over the places puts 1 / (H · W) before it, as for the logit.",
         ),
     ),
     Exercise(
-        "05.hires_cam",
+        "05.guided_gradient",
         2,
-        hires_cam,
-        hires_cases,
+        guided_gradient,
+        guided_cases,
         {
-            "averages the gradients over the places first, as Grad-CAM does": hires_grad_cam,
-            "takes what speaks against the class for what speaks for it": hires_absolute,
-            "drops the negative parts before adding up the channels": hires_early_relu,
-            "divides by the largest value of the whole batch": hires_batch,
-            "divides by zero": hires_nan,
+            "passes gradients where a ReLU was off, and cuts off at the pixels": guided_with_faults,
+            "passes gradients where a ReLU was off": guided_deconvnet,
+            "is the plain gradient": guided_plain,
+            "cuts off what is negative at the pixels, where no ReLU stands": guided_pixels,
+            "cuts off negative gradients at one ReLU only": guided_once,
         },
         (
-            "Multiply first, sum over the channels, then relu: in this order.",
-            "amax(dim=(1, 2), keepdim=True) is each image's largest value. What if it is 0?",
+            "Write down where the two ReLUs stand, and compare with where the code sets something to 0.",
+            "Two conditions have to hold at each ReLU: one is about the gradient that arrives, the other "
+            "about the input that it had on the way forward.",
+        ),
+        given=guided_with_faults,
+    ),
+    Exercise(
+        "05.leave_one_out",
+        3,
+        leave_one_out,
+        one_out_cases,
+        {
+            "fits to all the images, also to the one that it is tested on": one_out_fitted,
+            "hardly uses the penalty": one_out_no_penalty,
+            "subtracts the other way round": one_out_negative,
+            "returns the coefficients of the fit to all images": one_out_undivided,
+            "returns the predictions": one_out_predictions,
+        },
+        (
+            "N fits in a loop are a right answer: leave out row and column i of the Gram matrix. Is there "
+            "a way with one inverse only?",
+            "Let A be the inverse of K + λ I for all images, and suppose that wanted[i] were replaced by "
+            "what the others predict for it. The fit to all would then be the fit to the others.",
+            "So coefficient i of that fit is 0: (A · wanted)[i] − A[i, i] · error[i] = 0.",
         ),
     ),
 ]

@@ -184,7 +184,7 @@ def _colored(maps):
     """Return maps (channels, h, w) as tiles, on one scale, and words that explain the colours."""
     limit = maps.abs().max().item()
     if maps.min() < 0:
-        return pictures.signed(maps, limit), f"red is positive, blue negative, full colour at ±{limit:.1f}"
+        return pictures.signed(maps, limit), f"orange is positive, blue negative, full colour at ±{limit:.1f}"
     return pictures.grey(maps, 0, limit), f"black is 0, white {limit:.1f}"
 
 

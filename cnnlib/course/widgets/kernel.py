@@ -191,7 +191,7 @@ class KernelExplorer(Interactive):
             white = 255 * total  # what white becomes where all is white
             return pictures.grey(self.output, 0, white), f"black is 0 or less, white {white:.0f} or more"
         limit = max(self.output.abs().quantile(0.99).item(), 1.0)
-        words = f"red is positive, blue negative, full colour at ±{limit:.0f}"
+        words = f"orange is positive, blue negative, full colour at ±{limit:.0f}"
         return pictures.signed(self.output, limit), words
 
     def _show_images(self):
