@@ -263,6 +263,7 @@ EXERCISES = [
             "the arguments of `keep` in the lesson.",
             "The second one: which operation after the layer works in place, and on whose numbers?",
         ),
+        given=layer_means_as_given,
     ),
     Exercise(
         "01.preferred_angles",
