@@ -1,7 +1,7 @@
 """Exercises: each with a solution, fresh random cases, wrong solutions that its check must reject, and hints.
 
-A lesson asks for a function or a module; `check("02.output_shape", output_shape)` compares what it computes with
-what the solution computes, on cases drawn from a public seed. A grader does the same with a seed of its own.
+A lesson asks for a function or a module; `check("02.output_shape", output_shape)` compares what it computes
+with what the solution does, on cases drawn from a public seed. A grader does the same with a seed of its own.
 Where the lesson hands out code with a fault (`given`), the task is to mend it.
 """
 
