@@ -97,6 +97,17 @@ def test_a_run_inside_a_run_is_made_in_turn():
         assert inner == [process] * 2
 
 
+def test_a_worker_may_need_much_memory():
+    """More than 300 MB more than before: loky would take it for a leak, warn and start the worker anew."""
+
+    def grow(megabytes):
+        os.kept = torch.ones(megabytes, 1 << 18)
+        time.sleep(1.1)  # loky looks once a second
+        return os.getpid()
+
+    assert len(set(quietly(grow, [1, 1, 400, 400, 1, 1, 1, 1], workers=2))) == 2
+
+
 def test_what_is_shown_says_how_many_runs_there_are_at_a_time(capsys):
     side_by_side(abs, range(3), workers=2)
     side_by_side(abs, range(3), workers=2, device="meta")

@@ -16,7 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 import cloudpickle
 import numpy as np
 import torch
-from loky import cpu_count, get_reusable_executor
+from loky import cpu_count, get_reusable_executor, process_executor
 from tqdm import tqdm
 
 from cnnlib.ground.env import best_device, set_seed
@@ -123,7 +123,14 @@ def _in_workers(call, settings, workers, bar):
 
 def _executor(workers):
     environment = {"OMP_NUM_THREADS": "1", _INSIDE: "1"}
-    return get_reusable_executor(max_workers=workers, timeout=IDLE_SECONDS, env=environment)
+    return get_reusable_executor(
+        max_workers=workers, timeout=IDLE_SECONDS, env=environment, initializer=_begin
+    )
+
+
+def _begin():
+    """Prepare a worker: loky takes growth by 300 MB for a leak and starts it anew, but networks need more."""
+    process_executor._MAX_MEMORY_LEAK_SIZE = 4 << 30
 
 
 def _alone(call, i, setting):

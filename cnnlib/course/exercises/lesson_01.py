@@ -56,21 +56,19 @@ def favourite_cases(rng):
 def layer_means(images, weights):
     """Return the mean output of each linear layer, before its ReLU, caught with hooks.
 
-    images: (N, features) float tensor; weights: list of (out, in) float tensors, one for each layer.
-    Returns a list of floats, one for each layer.
+    images: (N, features) float; weights: list of (out, in) float, one a layer. Returns a list of floats.
     """
     model, kept = nn.Sequential(), [torch.zeros(1)] * len(weights)
     for number, weight in enumerate(weights):
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-        layer.weight = nn.Parameter(weight)
+        layer.weight = nn.Parameter(weight, requires_grad=False)
         model.extend([layer, nn.ReLU(inplace=True)])
 
         def keep(module, inputs, output, number=number):
             kept[number] = output.clone()
 
         layer.register_forward_hook(keep)
-    with torch.no_grad():
-        model(images)
+    model(images)
     return [output.mean().item() for output in kept]
 
 
@@ -78,15 +76,14 @@ def layer_means_as_given(images, weights):
     model, kept = nn.Sequential(), [torch.zeros(1)] * len(weights)
     for number, weight in enumerate(weights):
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
-        layer.weight = nn.Parameter(weight)
+        layer.weight = nn.Parameter(weight, requires_grad=False)
         model.extend([layer, nn.ReLU(inplace=True)])
 
         def keep(module, inputs, output):
             kept[number] = output
 
         layer.register_forward_hook(keep)
-    with torch.no_grad():
-        model(images)
+    model(images)
     return [output.mean().item() for output in kept]
 
 
