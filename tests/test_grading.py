@@ -1,6 +1,7 @@
 """Grading one answer in the jail: whatever it does, its verdict is right and the next answer is untouched."""
 
 import contextlib
+import functools
 import inspect
 import json
 import os
@@ -324,11 +325,17 @@ BUILT = [
 ]
 
 
+def as_source(mutant):
+    if isinstance(mutant, functools.partial):
+        return f"partial({mutant.func.__name__}, **{mutant.keywords!r})"
+    return mutant.__name__
+
+
 @pytest.mark.parametrize("exercise", BUILT, ids=lambda exercise: exercise.id)
 def test_each_module_and_each_fault_is_graded_in_the_jail_with_a_fresh_seed(judge, exercise):
     (lesson,) = [path for path in LESSONS if path.stem[:2] == exercise.id[:2]]
     written = inspect.getsource(inspect.getmodule(exercise.reference)).partition("\nEXERCISES = [")[0]
-    wrong = [f"{written}\n{exercise.name} = {mutant.__name__}" for mutant in exercise.mutants.values()]
+    wrong = [f"{written}\n{exercise.name} = {as_source(mutant)}" for mutant in exercise.mutants.values()]
     sources = [exercise.solution, *wrong, exercise.stub, exercise.solution]
     found = judge(*sources, exercise=exercise, seed=20261, providers=batch._providers(lesson))
     assert (found[0]["status"], found[-1]["status"]) == ("pass", "pass"), found
