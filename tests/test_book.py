@@ -310,6 +310,8 @@ def test_search_finds_a_word_and_leads_to_it(visit):
     tab.get_by_role("textbox", name="Search").fill("receptive")
     tab.keyboard.press("Enter")
     result = tab.locator("#search-results li a[href*='02_parts_of_a_cnn']").first
+    result.wait_for()
+    tab.wait_for_load_state("networkidle")  # excerpts of all pages are fetched: a click would break that off
     result.click()
     tab.wait_for_url("**/02_parts_of_a_cnn.html*")  # until it is loaded whole
     assert "02 · The parts of a CNN" in tab.title()
