@@ -14,7 +14,7 @@ import sys
 # turns, some milliseconds, unless told otherwise. Where a browser takes one of two cores, both threads then
 # burn their share of the processor in waiting. So they fall asleep sooner. 8,000 turns outlast most of the
 # gaps between two operations: fewer make the quiet machine slower, since a sleeping thread is slow to wake,
-# and more make the busy one slower (benchmarks/busy_machine.py). OpenMP reads this once, when torch is loaded;
+# and more make the busy one slower (benchmarks/busy_machine.py). OpenMP reads this once, when torch loads;
 # that is why lessons import cnnlib first.
 TORCH_WAS_FIRST = "torch" in sys.modules and "GOMP_SPINCOUNT" not in os.environ
 os.environ.setdefault("GOMP_SPINCOUNT", "8000")
