@@ -10,36 +10,13 @@ of the short spin: at most 1.03 is wanted; beside one busy process at most 2.5.
 """
 
 import argparse
-import os
 import statistics
 import subprocess
 import sys
 
-TRAIN = """
-import statistics, time
-from cnnlib.data import load
-from cnnlib.ground import set_seed
-from cnnlib.models import make_model
-from cnnlib.train import fit
-digits = load("mnist", "train")[:3_200]
-seconds = []
-for _ in range(5):
-    set_seed(0)
-    model = make_model("simple_cnn")
-    started = time.perf_counter()
-    fit(model, digits, epochs=1, batch_size=64, progress=False, device="cpu")
-    seconds.append(time.perf_counter() - started)
-print(statistics.median(seconds[1:]))  # the first one warms up
-"""
+from fresh_process import train
+
 OWN = "300000"  # what GNU's OpenMP does where nobody says anything
-
-
-def measure(spin):
-    environment = os.environ | ({"GOMP_SPINCOUNT": spin} if spin else {})
-    done = subprocess.run(
-        [sys.executable, "-c", TRAIN], env=environment, capture_output=True, text=True, check=True
-    )
-    return float(done.stdout)
 
 
 def rounds(count, busy):
@@ -48,8 +25,8 @@ def rounds(count, busy):
     foreign = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
     try:
         for _ in range(count):
-            found["OpenMP's own"].append(measure(OWN))
-            found["short spin"].append(measure(""))
+            found["OpenMP's own"].append(train(GOMP_SPINCOUNT=OWN)[0])
+            found["short spin"].append(train()[0])
     finally:
         for process in foreign:
             process.kill()

@@ -9,37 +9,11 @@ pair, and how often the system had to hand out a page of memory.
 
 import argparse
 import statistics
-import subprocess
-import sys
 
-TRAIN = """
-import platform, resource, statistics, time
-if {switched_off}:
-    platform.libc_ver = lambda *_: ("", "")  # cnnlib then changes nothing, as on another C library
-import cnnlib
-import torch
-from cnnlib.data import load
-from cnnlib.ground import set_seed
-from cnnlib.models import make_model
-from cnnlib.train import fit
-torch.set_num_threads(1)
-digits = load("mnist", "train")[:3_200]
-seconds = []
-for _ in range(5):
-    set_seed(0)
-    model = make_model("simple_cnn")
-    started = time.perf_counter()
-    fit(model, digits, epochs=1, batch_size=64, progress=False, device="cpu")
-    seconds.append(time.perf_counter() - started)
-print(statistics.median(seconds[1:]), resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
-"""
+from fresh_process import train
 
-
-def measure(switched_off):
-    """Return (seconds, page faults) of one process."""
-    code = TRAIN.format(switched_off=switched_off)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return tuple(map(float, done.stdout.split()))
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+GIVEN_BACK = {"GLIBC_TUNABLES": ""}  # it sets nothing, and where it is there cnnlib changes nothing either
 
 
 def main():
@@ -48,7 +22,7 @@ def main():
     count = parser.parse_args().rounds
     ratios = []
     for _ in range(count):
-        (given_back, many), (kept, few) = measure(True), measure(False)
+        (given_back, many), (kept, few) = train(**ONE_THREAD, **GIVEN_BACK), train(**ONE_THREAD)
         ratios.append(kept / given_back)
         print(
             f"given back {given_back:.2f} s, {many:,.0f} pages; kept {kept:.2f} s, {few:,.0f} pages",
