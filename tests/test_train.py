@@ -59,6 +59,7 @@ def test_fit_is_the_plain_loop(blobs):
     """The same steps, written out: order of the images, loss, optimizer and schedule."""
     ours, plain = make(), make()
     quiet(ours.eval(), blobs, epochs=2, optimizer=torch.optim.SGD, schedule=warmup_linear, seed=3)
+    plain.to(memory_format=torch.channels_last)  # as `fit` does: rounding depends on it
     optimizer = torch.optim.SGD(plain.parameters(), lr=0.01)
     scheduler = warmup_linear(optimizer, 2 * 8)
     order = torch.Generator().manual_seed(3)
@@ -71,6 +72,34 @@ def test_fit_is_the_plain_loop(blobs):
             scheduler.step()
     assert same(ours, plain)
     assert ours.training  # fit trains in training mode, whatever the mode was
+
+
+def test_weights_lie_as_the_kernels_want_them_while_fit_and_predict_run_and_as_before_afterwards(blobs):
+    class Spy(nn.Conv2d):
+        quick = ()
+
+        def forward(self, images):
+            self.quick += (self.weight.is_contiguous(memory_format=torch.channels_last),)
+            return super().forward(images)
+
+    inner = Spy(4, 4, kernel_size=3, padding=1)
+    model = nn.Sequential(nn.Conv2d(1, 4, kernel_size=5, stride=4), inner, nn.Flatten(), nn.Linear(144, 3))
+    own = nn.Parameter(torch.rand(2, 3, 4, 5).permute(0, 3, 1, 2))  # laid out so by the caller
+    model.register_parameter("own", own)
+    strides = [p.stride() for p in model.parameters()]
+    quiet(model, blobs[:100], blobs[100:], epochs=1)
+    predict(model, blobs.images)
+    assert all(inner.quick)
+    assert len(inner.quick) > 7
+    assert [p.stride() for p in model.parameters()] == strides
+    with pytest.raises(RuntimeError):
+        predict(model, blobs.images[:, :, :5])
+    assert [p.stride() for p in model.parameters()] == strides
+
+
+def test_predict_takes_a_model_whose_layers_wait_for_their_first_images(blobs):
+    model = nn.Sequential(nn.LazyConv2d(4, kernel_size=5, stride=4), nn.Flatten(), nn.LazyLinear(3))
+    assert predict(model, blobs.images).shape == (120, 3)
 
 
 def test_a_seed_decides_the_run_and_nothing_else_does(blobs):

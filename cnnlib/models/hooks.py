@@ -1,10 +1,11 @@
-"""Run a model with hooks on its layers, on images that were checked first."""
+"""Run a model, on checked images, in another state for a while: hooked, evaluating, in a quick layout."""
 
 import difflib
 from contextlib import contextmanager
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from cnnlib.data import to_float
 from cnnlib.ground.errors import ParameterError
@@ -108,3 +109,31 @@ def evaluation(model):
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def channels_last(model):
+    """Lay a model's 4-D weights out as (out, H, W, in) for a while: the same function, quicker on a CPU.
+
+    A convolution with such weights returns maps that lie so too, all channels of a place side by side, which
+    is what the CPU's kernels want; `benchmarks/channels_last.py` prints how much it saves. Afterwards the
+    weights lie as before, so that nobody's `weight.view(…)` fails. On other devices nothing is changed.
+
+    Source: PyTorch's tutorial "Channels Last Memory Format in PyTorch".
+    """
+    turned = []
+    for tensor in (*model.parameters(), *model.buffers()):
+        if (
+            not is_lazy(tensor)
+            and tensor.ndim == 4
+            and tensor.device.type == "cpu"
+            and tensor.is_contiguous()
+        ):
+            before, tensor.data = tensor.data, tensor.data.to(memory_format=torch.channels_last)
+            if tensor.data.stride() != before.stride():  # else it lies so already: in an outer call
+                turned.append(tensor)
+    try:
+        yield
+    finally:
+        for tensor in turned:
+            tensor.data = tensor.data.to(memory_format=torch.contiguous_format)

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from cnnlib.data import batches, to_float
 from cnnlib.ground.env import best_device
 from cnnlib.ground.errors import ParameterError, check_whole
-from cnnlib.models.hooks import evaluation
+from cnnlib.models.hooks import channels_last, evaluation
 from cnnlib.train.checkpoint import check_identity, load_checkpoint, save_checkpoint
 from cnnlib.train.run import DeferredInterrupt, TrainingRun, own_randomness
 
@@ -81,7 +81,7 @@ def predict(model, images, batch_size=1000):
         (N, K) float tensor on the CPU.
     """
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with evaluation(model), torch.inference_mode():
+    with channels_last(model), evaluation(model), torch.inference_mode():
         return torch.cat([model(to_float(chunk.to(device))).cpu() for chunk in images.split(batch_size)])
 
 
@@ -194,7 +194,7 @@ def fit(
             save_checkpoint(checkpoint, {"identity": identity, **run.state()})
 
     history = run.history
-    with own_randomness(seed, device), DeferredInterrupt() as interrupt:
+    with channels_last(model), own_randomness(seed, device), DeferredInterrupt() as interrupt:
         if checkpoint is not None and Path(checkpoint).exists():
             saved = load_checkpoint(checkpoint)
             check_identity(checkpoint, saved["identity"], identity)
