@@ -14,15 +14,19 @@ import statistics
 import subprocess
 import sys
 
+import numpy as np
 from fresh_process import train
 
 OWN = "300000"  # what GNU's OpenMP does where nobody says anything
 
 
+BUSY = "import os; parent = os.getppid()\nwhile os.getppid() == parent: pass"  # it ends with this benchmark
+
+
 def rounds(count, busy):
     """Return {setting: seconds of each round} beside so many busy processes."""
     found = {"OpenMP's own": [], "short spin": []}
-    foreign = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
+    foreign = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(busy)]
     try:
         for _ in range(count):
             found["OpenMP's own"].append(train(GOMP_SPINCOUNT=OWN)[0])
@@ -47,7 +51,7 @@ def main():
         found = rounds(count, busy)
         quiet = quiet or statistics.median(found["OpenMP's own"])
         for setting, seconds in found.items():
-            low, middle, high = statistics.quantiles(seconds, n=4)
+            low, middle, high = np.quantile(seconds, (0.25, 0.5, 0.75))
             print(f"{busy:>4}  {setting:<13}  {middle:5.2f} ({low:.2f}–{high:.2f})  {middle / quiet:>14.2f}")
         pairs = [b / a for a, b in zip(*found.values(), strict=True)]
         print(f"      run by run, short spin / OpenMP's own: {statistics.median(pairs):.2f}", flush=True)

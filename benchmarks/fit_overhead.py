@@ -11,6 +11,7 @@ import argparse
 import statistics
 import time
 
+import numpy as np
 import torch
 
 from cnnlib.data import batches, load, to_float
@@ -79,7 +80,7 @@ def main():
     for name, values in zip(("bare loop", "fit"), zip(*pairs, strict=True), strict=True):
         middle = statistics.median(values)
         print(f"{name:24}{middle:8.3f} s{min(values):8.3f} s{1000 * middle / steps:7.2f} ms")
-    low, middle, high = statistics.quantiles([b / a for a, b in pairs], n=4)
+    low, middle, high = np.quantile([b / a for a, b in pairs], (0.25, 0.5, 0.75))
     print(f"\nratio: median {middle:.3f}, quartiles {low:.3f} to {high:.3f}; limit {LIMIT:.2f}")
     if middle > LIMIT:
         raise SystemExit(f"fit costs {middle - 1:.0%} over a bare loop; the limit is {LIMIT - 1:.0%}")

@@ -8,8 +8,8 @@ pair, and how often the system had to hand out a page of memory.
 """
 
 import argparse
-import statistics
 
+import numpy as np
 from fresh_process import train
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
@@ -28,7 +28,7 @@ def main():
             f"given back {given_back:.2f} s, {many:,.0f} pages; kept {kept:.2f} s, {few:,.0f} pages",
             flush=True,
         )
-    low, median, high = statistics.quantiles(ratios, n=4)
+    low, median, high = np.quantile(ratios, (0.25, 0.5, 0.75))
     print(f"kept / given back: {median:.2f} of the time (quartiles {low:.2f}–{high:.2f}, n = {count})")
 
 

@@ -11,6 +11,8 @@ import argparse
 import statistics
 import time
 
+import numpy as np
+
 from cnnlib.data import load
 from cnnlib.ground import report, set_seed
 from cnnlib.models import MODELS, make_model
@@ -58,7 +60,7 @@ def main():
     print(", ".join(f"{name} {value}" for name, value in report().items()), flush=True)
     for name in options.models:
         ratios, equal = compare(name, options.seeds, options.rounds, train, val)
-        low, median, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else 3 * ratios
+        low, median, high = np.quantile(ratios, (0.25, 0.5, 0.75))
         print(f"{name}, {options.seeds} seeds: × {median:.2f} (quartiles {low:.2f}–{high:.2f})", end="; ")
         print(f"one worker and several give the same numbers: {equal}")
 

@@ -28,6 +28,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -272,8 +273,8 @@ def measure(name, seeds, device):
     show("recipe", ours, task.build(), task.images * task.epochs)
     print(f"  asking for 10,000 test images: {statistics.median(o[2] for o in ours):.2f} s")
     if compared:
-        low, middle, high = statistics.quantiles(
-            [t[1] / o[1] for t, o in zip(theirs, ours, strict=True)], n=4
+        low, middle, high = np.quantile(
+            [t[1] / o[1] for t, o in zip(theirs, ours, strict=True)], (0.25, 0.5, 0.75)
         )
         print(
             f"  reference / recipe, run by run: median {middle:.0f}, quartiles {low:.0f} to {high:.0f} times"
