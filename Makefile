@@ -36,6 +36,7 @@ seeds: $(READY)  ## every lesson by papermill with another seed than its own; ma
 bench: $(READY)  ## speeds, as ratios within one run; half an hour, on a machine that does nothing else
 	$(BIN)/python benchmarks/feature_capture.py
 	$(BIN)/python benchmarks/fit_overhead.py
+	$(BIN)/python benchmarks/channels_last.py
 	$(BIN)/python benchmarks/side_by_side.py
 	$(BIN)/python benchmarks/freed_memory.py
 	$(BIN)/python benchmarks/busy_machine.py
