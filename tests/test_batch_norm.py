@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from cnnlib.ground.errors import ParameterError
+from cnnlib.models import make_model
 from cnnlib.models.batch_norm import (
     BatchNorm2d,
     batch_norm_backward,
@@ -70,6 +71,35 @@ def test_one_value_a_channel_is_refused_in_training(pair):
     assert ours.num_batches_tracked == 0
 
 
+def test_other_shapes_are_refused(pair):
+    """One channel would be stretched to four, by our formula only."""
+    ours, theirs = pair
+    for x in (batch(3, 1, 2, 2), batch(3, 5, 2, 2), batch(3, 4, 2), batch(4)):
+        for training in (True, False):
+            before = copy.deepcopy(ours.state_dict())
+            with pytest.raises((RuntimeError, ValueError)):
+                theirs.train(training)(x)
+            with pytest.raises(ParameterError, match=r"the input has shape .*must be \(N, 4, H, W\)"):
+                ours.train(training)(x)
+            assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
+    with pytest.raises(ParameterError, match=r"\(3, 1, 2, 2\); it must be \(N, 4, H, W\)"):
+        batch_norm_backward(batch(3, 1, 2, 2), ours.weight, batch(3, 1, 2, 2))
+
+
+def test_bfloat16_maps_are_normalised_as_pytorch_does():
+    """As they come from a convolution in MixedPrecision: the statistics stay float32, the maps bfloat16."""
+    torch.manual_seed(0)
+    ours, theirs = BatchNorm2d(4), nn.BatchNorm2d(4)
+    for _ in range(2):
+        x = batch(8, 4, 5, 5).bfloat16()
+        a, b = ours(x), theirs(x)
+        assert a.dtype == b.dtype == torch.bfloat16
+        torch.testing.assert_close(a, b)
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"bias": False}, {"stride": 2, "padding": 1}, {"groups": 2, "dilation": 2}]
 )
@@ -106,6 +136,77 @@ def test_reestimated_statistics_are_the_mean_over_batches(norm):
     assert model[0].momentum == 0.1
     assert model.training
     assert model[1].training
+
+
+def test_a_normalisation_without_parameters_can_be_folded():
+    torch.manual_seed(0)
+    both = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4, affine=False))
+    both(torch.rand(4, 2, 9, 8))
+    x = torch.rand(2, 2, 9, 8)
+    torch.testing.assert_close(fold_batch_norm(*both)(x), both.eval()(x))
+
+
+@pytest.mark.parametrize(
+    ("conv", "norm", "message"),
+    [
+        (nn.ConvTranspose2d(4, 4, 3), nn.BatchNorm2d(4), "conv is a ConvTranspose2d"),
+        (nn.Conv1d(4, 4, 3), nn.BatchNorm1d(4), "conv is a Conv1d"),
+        (nn.Linear(4, 4), nn.BatchNorm1d(4), "conv is a Linear"),
+        (nn.utils.parametrizations.weight_norm(nn.Conv2d(4, 4, 3)), nn.BatchNorm2d(4), "holds its weight"),
+        (nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4, track_running_stats=False), "no running statistics"),
+    ],
+)
+def test_what_cannot_be_folded_is_refused(conv, norm, message):
+    with pytest.raises(ParameterError, match=message):
+        fold_batch_norm(conv, norm)
+
+
+class Twice(nn.Module):
+    """Runs one normalisation on two inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm2d(1)
+
+    def forward(self, images):
+        return self.norm(self.norm(images) ** 2 + 3 * images)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [lambda: make_model("fast_cnn"), lambda: make_model("vgg_small_bn"), Twice, lambda: nn.BatchNorm2d(1)],
+)
+def test_reestimated_statistics_equal_pytorchs_update_bn(build):
+    torch.manual_seed(0)
+    images = torch.rand(192, 1, 28, 28)
+    ours = build()
+    theirs = copy.deepcopy(ours)
+    reestimate_statistics(ours, images, batch_size=64)
+    torch.optim.swa_utils.update_bn(images.split(64), theirs)
+    found = ours.state_dict()
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_reestimating_takes_1_and_3_axes_too():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.BatchNorm3d(2), nn.Flatten(), nn.BatchNorm1d(2 * 3 * 3 * 3))
+    theirs, images = copy.deepcopy(model), torch.rand(12, 2, 3, 3, 3)
+    reestimate_statistics(model, images, batch_size=4)
+    torch.optim.swa_utils.update_bn(images.split(4), theirs)
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value)
+
+
+def test_reestimating_restores_mode_and_momentum_after_an_error():
+    model = nn.Sequential(
+        nn.BatchNorm2d(1, momentum=0.3), nn.BatchNorm2d(1, momentum=None).eval(), nn.Linear(9, 1)
+    )
+    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+        reestimate_statistics(model, torch.rand(8, 1, 2, 2), batch_size=4)
+    assert [norm.momentum for norm in model[:2]] == [0.3, None]
+    assert [layer.training for layer in model] == [True, False, True]
+    assert not any(layer._forward_hooks for layer in model)
 
 
 def test_reestimating_needs_a_whole_batch():

@@ -1,3 +1,4 @@
+import gzip
 import hashlib
 import pickle
 import shutil
@@ -15,8 +16,6 @@ from cnnlib.data import (
     batches,
     channel_stats,
     load,
-    photo,
-    photo_names,
     read_csv,
     split,
     to_float,
@@ -240,6 +239,116 @@ def test_a_wrong_table_is_refused_with_file_value_rule_and_way_out(table, change
     assert "train.csv" in str(error.value).split(": ", 1)[1]
 
 
+def as_frame(data, names=None):
+    """The table of a data set as a pandas frame, the label first, columns named as given."""
+    columns = names or [f"pixel{i}" for i in range(784)]
+    frame = pd.DataFrame(data.images.flatten(1).numpy(), columns=columns)
+    frame.insert(0, "label", data.labels.numpy())
+    return frame
+
+
+def label_last(frame):
+    return frame[[*frame.columns[1:], "label"]]
+
+
+FROM_1 = [f"pixel{i}" for i in range(1, 785)]
+GRID = [f"{row}x{column}" for row in range(1, 29) for column in range(1, 29)]
+TABLES = {
+    "1x1 to 28x28": lambda data, path: as_frame(data, GRID).to_csv(path, index=False),
+    "pixel1 to pixel784": lambda data, path: as_frame(data, FROM_1).to_csv(path, index=False),
+    "bare numbers": lambda data, path: as_frame(data, list(range(784))).to_csv(path, index=False),
+    "an array as a frame": lambda data, path: as_frame(data).to_csv(
+        path, index=False, header=list(range(785))
+    ),
+    "no header": lambda data, path: as_frame(data).to_csv(path, index=False, header=False),
+    "the label last": lambda data, path: label_last(as_frame(data)).to_csv(path, index=False),
+    "class for label, last": lambda data, path: (
+        label_last(as_frame(data, FROM_1)).rename(columns={"label": "class"}).to_csv(path, index=False)
+    ),
+    "capitals and spaces": lambda data, path: as_frame(data).to_csv(
+        path, index=False, header=["Label", *(f" Pixel{i}" for i in range(784))]
+    ),
+    "floats": lambda data, path: as_frame(data).astype(float).to_csv(path, index=False),
+    "floats without a header": lambda data, path: np.savetxt(path, as_frame(data), "%.1f", delimiter=","),
+    "semicolons": lambda data, path: as_frame(data).to_csv(path, index=False, sep=";"),
+    "tabs without a header": lambda data, path: as_frame(data).to_csv(
+        path, index=False, header=False, sep="\t"
+    ),
+    "quotes": lambda data, path: as_frame(data).to_csv(path, index=False, sep=";", quoting=1),
+    "a byte-order mark": lambda data, path: as_frame(data).to_csv(path, index=False, encoding="utf-8-sig"),
+    "an index": lambda data, path: as_frame(data).to_csv(path),
+    "a named index, label last": lambda data, path: label_last(as_frame(data)).to_csv(path, index_label="Id"),
+}
+
+
+@pytest.mark.parametrize("form", TABLES)
+def test_tables_that_people_have_are_read(blobs, tmp_path, form):
+    data = blobs[:20]
+    data.images[0] = data.images[0, 0, 0, 0]  # a row of equal values: pandas renames equal names of a header
+    TABLES[form](data, tmp_path / "table.csv")
+    read = read_csv(tmp_path / "table.csv")
+    assert torch.equal(read.images, data.images)
+    assert torch.equal(read.labels, data.labels)
+
+
+@pytest.mark.parametrize("name", ["table.csv.gz", "table.csv.zip"])
+def test_compressed_tables_are_read(blobs, tmp_path, name):
+    as_frame(blobs).to_csv(tmp_path / name, index=False, sep=";")
+    assert torch.equal(read_csv(tmp_path / name).images, blobs.images)
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda frame, path: frame.iloc[:, 1:].to_csv(path, index=False), "which has no labels"),
+        (lambda frame, path: frame.iloc[:, 1:].to_csv(path), "which has no labels"),
+        (lambda frame, path: frame.iloc[:, 1:].to_csv(path, index=False, header=False), "has no labels"),
+        (
+            lambda frame, path: (frame / [1, *[255] * 784]).to_csv(path, index=False),
+            "pixels lie between 0 and 1; they must be whole numbers from 0 to 255: multiply by 255",
+        ),
+        (
+            lambda frame, path: (frame // [1, *[128] * 784]).to_csv(path, index=False, header=False),
+            "pixels lie between 0 and 1",
+        ),
+        (
+            lambda frame, path: label_last(frame.assign(pixel0=0)).to_csv(path, index=False, header=False),
+            "has no header, and only zeros in its first column, where the labels must be",
+        ),
+        (lambda frame, path: frame.to_csv(path, header=False), "has 786 columns"),
+        (
+            lambda frame, path: label_last(frame).drop(columns="pixel0").to_csv(path, index=False),
+            "has 784 columns, the first wrong one",
+        ),
+        (lambda frame, path: frame.iloc[:, :-1].to_csv(path, index=False, header=False), "no labels"),
+        (
+            lambda frame, path: frame[frame.columns[::-1]].to_csv(path, index=False),
+            "number 1, 'pixel783' where",
+        ),
+    ],
+)
+def test_tables_that_would_be_misread_are_refused(blobs, tmp_path, write, message):
+    path = tmp_path / "table.csv"
+    write(as_frame(blobs), path)
+    with pytest.raises(DataError, match=message) as error:
+        read_csv(path)
+    assert str(error.value).startswith(f"{path}: ")
+    assert "train.csv" in str(error.value)
+
+
+def test_damaged_archives_are_refused(table, tmp_path):
+    packed = gzip.compress(table.read_bytes())
+    for name, content in (
+        ("cut.csv.gz", packed[: len(packed) // 2]),
+        ("plain.csv.gz", table.read_bytes()),
+        ("changed.csv.gz", packed[:500] + bytes(500) + packed[1000:]),
+        ("plain.csv.zip", table.read_bytes()),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(DataError, match=rf"{name}: (cannot be read \(.+\)|is not a text file)\. Use the"):
+            read_csv(tmp_path / name)
+
+
 def test_files_that_are_no_tables_are_refused(tmp_path):
     with pytest.raises(DataError, match="cannot be read"):
         read_csv(tmp_path / "nowhere.csv")
@@ -265,9 +374,11 @@ def test_split_shares_no_image_and_repeats():
     assert torch.equal(val.images[:, 0, 0, 0].long(), val.labels)  # images keep their labels
     assert torch.equal(split(data, 30, seed=1)[1].labels, val.labels)
     assert not torch.equal(split(data, 30, seed=2)[1].labels, val.labels)
-    for size in (0, 100, -1):
+    for size in (0, 100, -1, 30.0, True, "30"):
         with pytest.raises(ParameterError, match="val_size is"):
             split(data, size)
+    with pytest.raises(ParameterError, match=r"val_size is 0.3, a share; .* of 100 that share is 30"):
+        split(data, 0.3)
 
 
 def test_batches_hold_every_image_once(blobs):
@@ -306,23 +417,6 @@ def test_to_float_scales_bytes_only():
     assert images.tolist() == [0, 51, 255]
     floats = torch.rand(2)
     assert to_float(floats) is floats
-
-
-def test_photographs(tmp_path):
-    assert photo("chelsea").shape == (1, 3, 300, 451)
-    for name in photo_names():
-        image = photo(name)
-        assert image.dtype == torch.uint8
-        assert image.shape[:2] == (1, 3)
-    grey = photo("brick")
-    assert torch.equal(grey[:, 0], grey[:, 2])
-    with pytest.raises(DataError, match=r"no photograph 'dog'; choose one of \['astronaut'"):
-        photo("dog")
-    (tmp_path / "broken.png").write_bytes((DATA / "photos" / "coffee.png").read_bytes()[:1000])
-    (tmp_path / "text.png").write_text("no image")
-    for name in ("broken.png", "text.png"):
-        with pytest.raises(DataError, match=rf"{name} cannot be read as an image"):
-            photo(tmp_path / name)
 
 
 def test_a_slice_is_pickled_without_what_it_was_cut_from(blobs):

@@ -17,6 +17,8 @@ from cnnlib.measure import complexity, metrics
 from cnnlib.models import (
     alexnet,
     batch_norm,
+    convnext,
+    densenet,
     efficientnet,
     fast,
     inception,
@@ -28,7 +30,7 @@ from cnnlib.models import (
     vgg,
 )
 from cnnlib.models.init import kaiming, untrained
-from cnnlib.train import augment, loop
+from cnnlib.train import augment, checkpoint
 
 CHECKS = {}
 
@@ -155,6 +157,7 @@ def _(shown):
     digits = data.load("mnist", "test")
     ours, theirs = make_model("simple_cnn"), make_model("simple_cnn")
     theirs.load_state_dict(ours.state_dict())
+    ours.to(memory_format=torch.channels_last)  # as `fit` does: rounding depends on it
     training, val = digits[:700], digits[700:900]
     accuracies = shown(ours, training, val, epochs=2, batch_size=64, lr=3e-3, seed=5)
     history = train.fit(
@@ -244,14 +247,58 @@ def _(shown):
     assert complexity.count_macs(layer, (6, 14, 14)) == 150_000
 
 
+@check("06_architectures_classic", "scaled_tanh")
+def _(shown):
+    x = torch.linspace(-3, 3, 13)
+    assert torch.equal(shown(x), lenet.scaled_tanh(x))
+
+
 @check("06_architectures_classic", "LeNet5Paper")
 def _(shown):
     _same_model(shown, lenet.LeNet5Paper, _images(2, 1, 28, 28))
 
 
+@check("06_architectures_classic", "lenet_features")
+def _(shown):
+    stages = ((3, 3, 1), (5, 3, 0))
+    _same_model(lambda: shown(stages, 2), lambda: lenet.lenet_features(stages, 2), _images(2, 2, 12, 10))
+
+
 @check("06_architectures_classic", "LeNet5")
 def _(shown):
     _same_model(shown, lenet.LeNet5, _images(2, 1, 28, 28))
+
+
+@check("06_architectures_classic", "LENET5")
+def _(shown):
+    assert shown == lenet.LENET5
+
+
+@check("06_architectures_classic", "TWO_GPUS")
+def _(shown):
+    assert shown == alexnet.TWO_GPUS
+
+
+@check("06_architectures_classic", "ONE_COLUMN")
+def _(shown):
+    assert shown == alexnet.ONE_COLUMN
+
+
+@check("06_architectures_classic", "alexnet_features")
+def _(shown):
+    for stages in (alexnet.TWO_GPUS, alexnet.ONE_COLUMN):
+        _same_model(
+            lambda rows=stages: shown(rows),
+            lambda rows=stages: alexnet.alexnet_features(rows),
+            _images(1, 3, 80, 67),
+        )
+
+
+@check("06_architectures_classic", "linear_head")
+def _(shown):
+    for first in (False, True):
+        assert str(shown(6, 5, 4, 0.3, first)) == str(alexnet.linear_head(6, 5, 4, 0.3, first))
+    _same_model(lambda: shown(6, 5, 4), lambda: alexnet.linear_head(6, 5, 4), _images(3, 6))
 
 
 @check("06_architectures_classic", "alexnet_2012")
@@ -260,6 +307,19 @@ def _(shown):
         ours, theirs = shown(), alexnet.alexnet_2012()
     assert str(ours) == str(theirs)
     assert complexity.count_macs(ours, (3, 227, 227)) == complexity.count_macs(theirs, (3, 227, 227))
+
+
+@check("06_architectures_classic", "AlexNet")
+def _(shown):
+    with torch.device("meta"):
+        ours, theirs = shown(), alexnet.AlexNet()
+    assert str(ours) == str(theirs)
+    assert complexity.count_macs(ours, (3, 224, 224)) == complexity.count_macs(theirs, (3, 224, 224))
+
+
+@check("06_architectures_classic", "ALEXNET_SMALL")
+def _(shown):
+    assert shown == alexnet.SMALL
 
 
 @check("06_architectures_classic", "alexnet_small")
@@ -272,22 +332,27 @@ def _(shown):
         )
 
 
+@check("06_architectures_classic", "VGG16")
+def _(shown):
+    assert shown == vgg.VGG16
+
+
 @check("06_architectures_classic", "vgg_features")
 def _(shown):
     for norm in (False, True):
         _same_model(
-            lambda n=norm: shown((4, "M", 6, 6, "M"), 2, n),
-            lambda n=norm: vgg.vgg_features((4, "M", 6, 6, "M"), 2, n),
+            lambda n=norm: shown(((1, 4), (2, 6)), 2, n),
+            lambda n=norm: vgg.vgg_features(((1, 4), (2, 6)), 2, n),
             _images(2, 2, 9, 8),
         )
 
 
 @check("06_architectures_classic", "VGG")
 def _(shown):
-    arguments = ((4, "M", 6, 6, "M"), 2, 5, True, 3, 7, 0.1)
+    arguments = (((1, 4), (2, 6)), 2, 5, True, 3, 7, 0.1)
     _same_model(lambda: shown(*arguments), lambda: vgg.VGG(*arguments), _images(2, 2, 16, 16))
     with torch.device("meta"):
-        assert str(shown(vgg.CONFIGS["vgg16"])) == str(vgg.vgg16())
+        assert str(shown(vgg.VGG16)) == str(vgg.vgg16())
 
 
 @check("06_architectures_classic", "kaiming")
@@ -385,13 +450,98 @@ def _(shown):
         )
 
 
-@check("07_architectures_modern", "layer")
+@check("07_architectures_modern", "GOOGLENET")
+def _(shown):
+    assert shown == inception.GOOGLENET
+
+
+@check("07_architectures_modern", "halve")
+def _(shown):
+    x = _images(2, 3, 7, 8)
+    assert torch.equal(shown(3)(x), inception.halve(3)(x))
+
+
+@check("07_architectures_modern", "googlenet_stages")
+def _(shown):
+    with torch.device("meta"):
+        ours, theirs = list(shown(3)), list(inception.googlenet_stages(3))
+    assert [(name, str(part)) for name, part in ours] == [(name, str(part)) for name, part in theirs]
+
+
+def _same_network(shown, ours):
+    """A network of full size takes the other's state dict and gives equal outputs."""
+    state = ours.state_dict()
+    for name, value in state.items():
+        if name.endswith("running_var"):
+            value.uniform_(0.5, 1.5)
+    shown.load_state_dict(state)
+    images = _images(1, 3, 64, 64)
+    with torch.inference_mode():
+        assert torch.equal(shown.eval()(images), ours.eval()(images))
+
+
+@check("07_architectures_modern", "GoogLeNet")
+def _(shown):
+    _same_network(shown(large_kernel=3), inception.GoogLeNet(large_kernel=3))
+
+
+@check("07_architectures_modern", "stage")
 def _(shown):
     _same_model(
-        lambda: shown(3, 4, 2, 2, False),
-        lambda: resnet._layer(resnet.BasicBlock, 3, 4, 2, 2, residual=False),
+        lambda: shown(resnet.BasicBlock, 3, 4, 2, 2, residual=False),
+        lambda: resnet.stage(resnet.BasicBlock, 3, 4, 2, 2, residual=False),
         _images(2, 3, 6, 6),
     )
+
+
+@check("07_architectures_modern", "RESNET18")
+def _(shown):
+    assert shown == resnet.RESNET18
+
+
+@check("07_architectures_modern", "RESNET50")
+def _(shown):
+    assert shown == resnet.RESNET50
+
+
+@check("07_architectures_modern", "ResNet")
+def _(shown):
+    _same_network(shown(resnet.BasicBlock, resnet.RESNET18), resnet.resnet18())
+
+
+@check("07_architectures_modern", "ResNeXtBottleneck")
+def _(shown):
+    _same_model(lambda: shown(64, 64, 2), lambda: resnet.ResNeXtBottleneck(64, 64, 2), _images(2, 64, 6, 6))
+
+
+@check("07_architectures_modern", "STAGES")
+def _(shown):
+    assert shown == efficientnet.STAGES
+
+
+@check("07_architectures_modern", "EfficientNetB0")
+def _(shown):
+    _same_network(shown(), efficientnet.EfficientNetB0())
+
+
+@check("07_architectures_modern", "FusedMBConv")
+def _(shown):
+    for arguments in ((8, 8, 3), (8, 12, 5, 2), (8, 8, 3, 1, 1)):
+        _same_model(
+            lambda a=arguments: shown(*a),
+            lambda a=arguments: efficientnet.FusedMBConv(*a),
+            _images(2, 8, 7, 6),
+        )
+
+
+@check("07_architectures_modern", "DenseLayer")
+def _(shown):
+    _same_model(lambda: shown(6, 4), lambda: densenet.DenseLayer(6, 4), _images(2, 6, 5, 4))
+
+
+@check("07_architectures_modern", "ConvNeXtBlock")
+def _(shown):
+    _same_model(lambda: shown(6, 0.5), lambda: convnext.ConvNeXtBlock(6, 0.5), _images(2, 6, 8, 9))
 
 
 @check("07_architectures_modern", "deep_net")
@@ -422,7 +572,7 @@ def _(shown):
 
 @check("07_architectures_modern", "ConvBlock")
 def _(shown):
-    for arguments in ((4, 6, 3, 2, 2), (4, 6, 1, 1, 1, None)):
+    for arguments in ((4, 6, 3, 2, 2), (4, 6, 1, 1, 1, nn.Identity)):
         _same_model(
             lambda a=arguments: shown(*a), lambda a=arguments: efficientnet.ConvBlock(*a), _images(2, 4, 7, 6)
         )
@@ -580,8 +730,8 @@ def _(shown):
 
 @check("11_capstone", "FAST")
 def _(shown):
-    assert {name: loop._name(value) for name, value in shown.items()} == {
-        name: loop._name(value) for name, value in train.FAST.items()
+    assert {name: checkpoint.describe(value) for name, value in shown.items()} == {
+        name: checkpoint.describe(value) for name, value in train.FAST.items()
     }
 
 

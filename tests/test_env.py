@@ -9,8 +9,19 @@ import pytest
 import torch
 
 import cnnlib
-from cnnlib.ground.env import DATA, ROOT, best_device, repair_torchvision, report, set_seed, settings
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.env import (
+    DATA,
+    ROOT,
+    best_device,
+    own_randomness,
+    random_states,
+    repair_torchvision,
+    report,
+    set_random_states,
+    set_seed,
+    settings,
+)
+from cnnlib.ground.errors import ParameterError, check_whole
 
 
 def python(code, **environment):
@@ -108,6 +119,58 @@ def test_a_seed_repeats_every_generator():
 def test_a_wrong_seed_is_refused(seed):
     with pytest.raises(ParameterError, match="seed is"):
         set_seed(seed)
+
+
+def test_own_randomness_is_that_of_a_seed_and_leaves_the_callers_as_it_was():
+    cpu = torch.device("cpu")
+    torch.manual_seed(7)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    torch.rand(2)
+    before = torch.get_rng_state()
+    with own_randomness(7, cpu):
+        assert torch.equal(torch.rand(3), expected)
+    assert torch.equal(torch.get_rng_state(), before)
+    with own_randomness(None, cpu):
+        inside = torch.rand(3)
+    assert torch.equal(torch.rand(3), inside)
+
+
+@pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
+def test_the_state_of_a_devices_generator_is_kept_beside_the_cpus(monkeypatch, kind):
+    class Module:
+        """The part of torch.cuda, torch.mps, … that is used; only that of MPS takes no device."""
+
+        state = torch.tensor([1], dtype=torch.uint8)
+
+        def get_rng_state(self, *device):
+            assert len(device) == (kind != "mps")
+            return self.state
+
+        def set_rng_state(self, state, *device):
+            assert len(device) == (kind != "mps")
+            self.state = state
+
+    module, device = Module(), torch.device(kind)
+    monkeypatch.setattr(torch, "get_device_module", lambda device: module)
+    states = random_states(device)
+    assert set(states) == {"cpu", kind}
+    module.state = torch.tensor([2], dtype=torch.uint8)
+    torch.rand(1)
+    set_random_states(device, {"cpu": states["cpu"]})  # of a run on the CPU
+    assert module.state == 2
+    set_random_states(device, states)
+    assert module.state == 1
+    assert torch.equal(torch.get_rng_state(), states["cpu"])
+
+
+def test_whole_numbers():
+    for value in (3, np.int64(3), np.uint8(3), torch.tensor(3)):
+        assert type(check_whole("n", value)) is int
+        assert check_whole("n", value) == 3
+    for value in (True, np.True_, torch.tensor(True), 3.0, np.float64(3), "3", None, torch.tensor([3, 4]), 2):
+        with pytest.raises(ParameterError, match=r"n is .*; it must be a whole number, 3 or more"):
+            check_whole("n", value, least=3)
 
 
 def test_devices():

@@ -10,6 +10,7 @@ from cnnlib.ground.errors import ParameterError
 from cnnlib.inside import features
 from cnnlib.inside.geometry import Window, cut
 from cnnlib.models import pretrained
+from cnnlib.models.efficientnet import SameConv2d
 
 
 @pytest.fixture
@@ -142,6 +143,28 @@ def test_bad_images_are_refused(model, bad, message):
             call()
 
 
+def test_the_convolution_that_runs_decides_about_the_channels(images):
+    class Branches(nn.Module):
+        """Registers the convolution of four channels before the one that takes the images."""
+
+        def __init__(self):
+            super().__init__()
+            self.second, self.first = nn.Conv2d(4, 2, 3), nn.ConvTranspose2d(3, 4, 3)
+
+        def forward(self, images):
+            return self.second(self.first(images))
+
+    model = Branches()
+    maps = features.feature_maps(model, images, ["second"])["second"]
+    torch.testing.assert_close(maps, model(images).detach())
+    with pytest.raises(ParameterError, match="5 channels, but the model takes 4"):
+        features.feature_maps(model, torch.rand(1, 5, 8, 8), ["second"])
+    with pytest.raises(ParameterError, match=r"cannot take images of shape \(1, 4, 8, 8\)"):
+        features.feature_maps(model, torch.rand(1, 4, 8, 8), ["second"])
+    lazy = nn.Sequential(nn.LazyConv2d(4, 3), nn.Conv2d(4, 2, 3))
+    assert features.feature_maps(lazy, images, ["1"])["1"].shape == (2, 2, 12, 16)
+
+
 # receptive fields
 
 
@@ -161,27 +184,66 @@ def test_bad_layers_of_a_receptive_field_are_named(bad):
         features.receptive_field([(3, 1), bad])
 
 
-def test_geometry_is_where_the_gradient_is():
-    """Positive weights, so that nothing cancels: the gradient shows exactly what a unit depends on."""
+def assert_geometry_is_where_the_gradient_is(chain, name, row, column):
+    """With positive weights nothing cancels: the gradient shows exactly what a unit depends on."""
+    for parameter in chain.parameters():
+        nn.init.constant_(parameter, 0.1)
+    seen = []
+    handle = chain.get_submodule(name).register_forward_hook(lambda _, inputs, output: seen.append(output))
+    images = torch.ones(1, 1, 40, 44, requires_grad=True)
+    chain(images)
+    handle.remove()
+    seen[0][0, 0, row, column].backward()
+    rows, columns = (images.grad[0, 0].sum(dim=d).nonzero().flatten() for d in (1, 0))
+    window = features.geometry(chain, name).window(row, column)
+    # Dilation leaves holes inside the window, not at its edges.
+    assert rows.min() == max(window.top, 0)
+    assert rows.max() + 1 == min(window.bottom, 40)
+    assert columns.min() == max(window.left, 0)
+    assert columns.max() + 1 == min(window.right, 44)
+    return window
+
+
+@pytest.mark.parametrize(("name", "unit"), [("0", (3, 7)), ("2", (4, 5)), ("3", (0, 6)), ("3", (7, 4))])
+def test_geometry_is_where_the_gradient_is(name, unit):
     chain = nn.Sequential(
         nn.Conv2d(1, 1, 5, stride=2, padding=1),
         nn.ReLU(),
         nn.AvgPool2d(3, stride=2, padding=1),
         nn.Conv2d(1, 1, 3, padding=2, dilation=2),
     )
-    for layer in (chain[0], chain[3]):
-        nn.init.constant_(layer.weight, 0.1)
-    for name, (row, column) in (("0", (3, 7)), ("2", (4, 5)), ("3", (0, 6)), ("3", (7, 4))):
-        images = torch.ones(1, 1, 40, 44, requires_grad=True)
-        output = chain[: int(name) + 1](images)
-        output[0, 0, row, column].backward()
-        rows, columns = (images.grad[0, 0].sum(dim=d).nonzero().flatten() for d in (1, 0))
-        window = features.geometry(chain, name).window(row, column)
-        # Dilation leaves holes inside the window, not at its edges.
-        assert rows.min() == max(window.top, 0)
-        assert rows.max() + 1 == min(window.bottom, 40)
-        assert columns.min() == max(window.left, 0)
-        assert columns.max() + 1 == min(window.right, 44)
+    assert_geometry_is_where_the_gradient_is(chain, name, *unit)
+
+
+def test_geometry_of_a_module_that_runs_several_times():
+    pool, block = nn.AvgPool2d(2), nn.Sequential(nn.Conv2d(1, 1, 3), nn.ReLU())
+    chain = nn.Sequential(nn.Conv2d(1, 1, 3), pool, nn.Conv2d(1, 1, 3), pool, block, block, nn.ReLU())
+    assert_geometry_is_where_the_gradient_is(chain, "6", 1, 2)
+    assert features.geometry(chain, "1") == (4, 2, 0)  # the first run, as in feature_maps
+    assert_geometry_is_where_the_gradient_is(chain, "4", 1, 2)
+    image = torch.rand(1, 1, 40, 44)
+    best = features.top_patches(chain, [image], [("6", 0)], count=1)["6", 0][0]
+    window = torch.zeros_like(image)
+    rows, columns = slice(best.window.top, best.window.bottom), slice(best.window.left, best.window.right)
+    window[..., rows, columns] = image[..., rows, columns]  # what is outside the window does not matter
+    maps = features.feature_maps(chain, window, ["6"])["6"]
+    place = features.geometry(chain, "6")
+    at = (best.window.top // place.jump, best.window.left // place.jump)
+    assert maps[0, 0, at[0], at[1]].item() == pytest.approx(best.value)
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")  # it may be slow
+@pytest.mark.parametrize("unit", [(2, 1), (20, 9), (37, 41)])
+def test_geometry_knows_same_padding(unit):
+    ours = nn.Sequential(SameConv2d(1, 1, 3), nn.ReLU(), SameConv2d(1, 1, 5))
+    assert_geometry_is_where_the_gradient_is(ours, "2", *unit)
+    assert features.geometry(ours, "2") == (7, 1, -3)
+    even = nn.Sequential(
+        nn.Conv2d(1, 1, 4, padding="same"),
+        nn.Conv2d(1, 1, 2, padding="same", dilation=3),
+        nn.Conv2d(1, 1, 1, padding="valid"),
+    )
+    assert_geometry_is_where_the_gradient_is(even, "2", *unit)
 
 
 def test_geometry_agrees_with_the_formula_on_the_real_networks():
@@ -194,14 +256,44 @@ def test_geometry_agrees_with_the_formula_on_the_real_networks():
 
 def test_geometry_refuses_what_is_no_chain():
     resnet = torchvision.models.resnet18(weights=None)
-    with pytest.raises(ParameterError, match="inside a ResNet"):
+    with pytest.raises(ParameterError, match="the model is a ResNet, whose order of layers is unknown"):
         features.geometry(resnet, "layer1")
+    with pytest.raises(ParameterError, match="layer '1' is a BasicBlock"):
+        features.geometry(nn.Sequential(nn.Conv2d(3, 64, 3), resnet.layer1[0]), "1.conv1")
     with pytest.raises(ParameterError, match="'1' is a Linear"):
         features.geometry(nn.Sequential(nn.Conv2d(1, 1, 3), nn.Linear(3, 3)), "1")
     with pytest.raises(ParameterError, match=r"'0' has kernel_size \(3, 5\)"):
         features.geometry(nn.Sequential(nn.Conv2d(1, 1, (3, 5))), "0")
-    with pytest.raises(ParameterError, match="'0' has padding 'same'"):
-        features.geometry(nn.Sequential(nn.Conv2d(1, 1, 3, padding="same")), "0")
+    with pytest.raises(ParameterError, match=r"'0' is a SameConv2d of stride 2.*depends on the image's size"):
+        features.geometry(nn.Sequential(SameConv2d(1, 1, 3, stride=2)), "0")
+    with pytest.raises(ParameterError, match="'0' has padding_mode 'circular'"):
+        features.geometry(nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="circular")), "0")
+
+
+def test_geometry_refuses_a_forward_of_ones_own():
+    class Backwards(nn.Sequential):
+        def forward(self, images):
+            for layer in reversed(self):
+                images = layer(images)
+            return images
+
+    class Strided(nn.MaxPool2d):
+        def forward(self, images):
+            return super().forward(images)[:, :, ::2, ::2]
+
+    class Plain(nn.Sequential):
+        """A class of one's own that runs as nn.Sequential does."""
+
+    layers = (nn.Conv2d(1, 1, 3), nn.MaxPool2d(2))
+    with pytest.raises(ParameterError, match="the model is a Backwards, whose order of layers is unknown"):
+        features.geometry(Backwards(*layers), "1")
+    with pytest.raises(ParameterError, match="'1' is a Strided: what its units see is unknown"):
+        features.geometry(nn.Sequential(layers[0], Strided(2)), "1")
+    changed = nn.MaxPool2d(2)
+    changed.forward = lambda images: images
+    with pytest.raises(ParameterError, match="'1' is a MaxPool2d: what its units see is unknown"):
+        features.geometry(nn.Sequential(layers[0], changed), "1")
+    assert features.geometry(Plain(*layers, Backwards(nn.ReLU())), "1") == (4, 2, 0)
 
 
 def test_cut_pads_with_grey_where_the_window_sticks_out():
@@ -347,6 +439,27 @@ def test_grad_cam_leaves_the_model_as_it_was(model, images):
     assert model.training
     assert not hooks_of(model)
     assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize("byte_images", [False, True])
+def test_gradients_work_inside_inference_mode(model, images, byte_images):
+    """Whatever of the arguments was made there too."""
+    images = (images * 255).byte() if byte_images else images
+    wanted, best = features.grad_cam(model, images, "3", [1, 2]), features.maximize_unit(model, "3", 1, 8, 3)
+    with torch.inference_mode():
+        for made_here in (images, images.clone()):
+            torch.testing.assert_close(features.grad_cam(model, made_here, "3", torch.tensor([1, 2])), wanted)
+            features.grad_cam(model, made_here, "3")
+        image, values = features.maximize_unit(model, "3", 1, 8, 3)
+        built_here = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    assert torch.equal(image, best[0])
+    assert values == best[1]
+    for call in (
+        lambda: features.grad_cam(built_here, images, "0"),
+        lambda: features.maximize_unit(built_here, "0", 0, 8),
+    ):
+        with pytest.raises(ParameterError, match=r"0\.weight was made inside torch\.inference_mode"):
+            call()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@ import hashlib
 import os
 
 import pytest
+import torch
 
 from cnnlib.ground.errors import DataError
 from cnnlib.ground.files import atomic_path, check_sha256
@@ -30,6 +31,14 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_half()
     assert target.read_text() == "old"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["run1", ".hidden", "a.tar.gz", "a b"])
+def test_the_temporary_file_has_a_name_and_a_suffix_whatever_the_path_has(tmp_path, name):
+    with atomic_path(tmp_path / name) as temporary:
+        assert temporary.suffix == ((tmp_path / name).suffix or ".tmp")
+        torch.save({"x": 1}, temporary)  # torch looks at both
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_the_file_is_as_readable_as_any_other(tmp_path):

@@ -179,6 +179,67 @@ def test_measuring_changes_neither_the_model_nor_the_generator(measure):
     assert unchanged(model, before)
 
 
+def measurements(model, images, labels):
+    """All numbers of the measurements, in one tensor."""
+    loss, gradient = loss_and_gradient(copy.deepcopy(model), images, labels)
+    line = along_gradient(model, images, labels, [0.1, 0.5])
+    shift = gradient_shift(model, images, labels, 0.1)
+    moved = gradient_step(model, images, labels, 0.1)
+    numbers = [torch.tensor([loss]), gradient, line.losses, line.gradient_changes, *shift]
+    return torch.cat([*numbers, *(p.detach().reshape(-1) for p in moved.parameters())])
+
+
+def test_how_weights_lie_in_memory_does_not_matter():
+    model, (images, labels) = network(), batch()
+    expected = measurements(model, images, labels)
+    turned = copy.deepcopy(model).to(memory_format=torch.channels_last)
+    torch.testing.assert_close(measurements(turned, images, labels), expected, rtol=1e-4, atol=1e-5)
+    moved = gradient_step(turned, images, labels, 0.1)
+    assert moved[3].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_frozen_and_unused_parameters_have_no_gradient_and_stay():
+    model, (images, labels) = network(), batch()
+    model.unused = nn.Parameter(torch.ones(3))
+    model[0].requires_grad_(False)
+
+    class Without(nn.Sequential):
+        def forward(self, images):
+            for layer in self:
+                images = layer(images) if isinstance(layer, nn.Module) else images
+            return images
+
+    model.__class__ = Without
+    _, gradient = loss_and_gradient(copy.deepcopy(model), images, labels)
+    reference = copy.deepcopy(model)
+    F.cross_entropy(reference(images), labels).backward()
+    zeros = (torch.zeros_like(p) if p.grad is None else p.grad for p in reference.parameters())
+    assert torch.equal(gradient, torch.cat([grad.flatten() for grad in zeros]))
+    moved = gradient_step(model, images, labels, 0.3)
+    torch.optim.SGD(reference.parameters(), lr=0.3).step()
+    for ours, theirs in zip(moved.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert torch.equal(moved[0].weight, model[0].weight)
+    assert len(gradient_shift(model, images, labels, 0.1).distance) == 2
+    assert along_gradient(model, images, labels, [0.1]).gradient_norm > 0
+
+
+def test_a_gradient_needs_something_that_learns_and_torch_to_record_it():
+    model, (images, labels) = network(), batch()
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context, pytest.raises(ParameterError, match="call it outside no_grad"):
+            along_gradient(model, images, labels, [0.1])
+    with pytest.raises(ParameterError, match="none of the model's parameters that can be trained"):
+        loss_and_gradient(model.requires_grad_(False), images, labels)
+
+
+def test_the_noise_of_other_devices_is_left_alone(monkeypatch):
+    model, seeded = network(NoisyBatchNorm2d), []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    layer_moments(model, batch()[0])
+    assert seeded == []
+
+
 @pytest.mark.parametrize("sizes", [[], [0.1, 0], [float("nan")]])
 def test_step_sizes_must_be_positive(sizes):
     with pytest.raises(ParameterError, match="step_sizes are"):

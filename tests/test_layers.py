@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnnlib.ground.errors import ParameterError
+from cnnlib.models.batch_norm import BatchNorm2d
 from cnnlib.models.layers import (
+    DropBlock,
     Dropout,
     MixedPrecision,
     Normalize,
@@ -197,6 +199,44 @@ def test_dropout_says_its_p():
     assert repr(Dropout(0.3)) == repr(torch.nn.Dropout(0.3)).replace(", inplace=False", "")
 
 
+@pytest.mark.parametrize(("p", "size"), [(0.2, 1), (0.5, 3), (0.3, 5), (0.8, 3)])
+def test_drop_block_zeroes_a_share_of_p_away_from_the_edges_and_keeps_the_mean(p, size):
+    torch.manual_seed(0)
+    out = DropBlock(p, size)(torch.ones(60, 5, 40, 40))
+    inside = out[:, :, size:-size, size:-size]
+    assert (inside == 0).float().mean() == pytest.approx(p, abs=0.02)
+    assert out.mean() == pytest.approx(1, abs=1e-4)
+    assert len(out.unique()) == 2
+
+
+def test_drop_block_zeroes_squares_and_each_map_by_itself():
+    torch.manual_seed(0)
+    dropped = (DropBlock(0.03, 3)(torch.ones(1, 200, 9, 9)) == 0).float()
+    edges = torch.nn.functional.pad(dropped, (2, 2, 2, 2), value=1)  # beyond the edge a square may go on
+    eroded = -torch.nn.functional.max_pool2d(-edges, 3, stride=1)  # centres of whole squares
+    assert torch.equal(torch.nn.functional.max_pool2d(eroded, 3, stride=1), dropped)
+    assert len(dropped[0].flatten(1).unique(dim=0)) > 20
+
+
+@pytest.mark.parametrize("p", [0, 0.5, 1])
+def test_drop_block_changes_nothing_in_evaluation_and_drops_all_at_1(p):
+    x = random(2, 3, 7, 5)
+    layer = DropBlock(p, 3)
+    out = layer(x)
+    assert torch.isfinite(out).all()
+    assert torch.equal(out, x) if p == 0 else not torch.equal(out, x)
+    if p == 1:
+        assert (out == 0).all()
+    assert torch.equal(layer.eval()(x), x)
+    assert repr(layer) == f"DropBlock(p={p}, size=3)"
+
+
+@pytest.mark.parametrize(("p", "size", "name"), [(1.5, 3, "p"), (0.5, 4, "size"), (0.5, 0, "size")])
+def test_drop_block_refuses_what_has_no_meaning(p, size, name):
+    with pytest.raises(ParameterError, match=f"^{name} is "):
+        DropBlock(p, size)
+
+
 def test_mixed_precision_computes_in_bfloat16_and_keeps_float32_weights_and_logits():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
@@ -210,3 +250,17 @@ def test_mixed_precision_computes_in_bfloat16_and_keeps_float32_weights_and_logi
     assert not torch.equal(logits, exact)
     logits.sum().backward()
     assert {p.grad.dtype for p in model.parameters()} == {torch.float32}
+
+
+def test_mixed_precision_runs_our_own_batch_norm():
+    """It computes what PyTorch's does from the bfloat16 maps, and learns the same statistics."""
+    torch.manual_seed(0)
+    ours = nn.Sequential(nn.Conv2d(1, 4, 3), BatchNorm2d(4), nn.Flatten(), nn.Linear(144, 3))
+    theirs = nn.Sequential(ours[0], nn.BatchNorm2d(4), *ours[2:])
+    images = torch.rand(5, 1, 8, 8)
+    for training in (True, False):
+        logits = [MixedPrecision(model).train(training)(images) for model in (ours, theirs)]
+        torch.testing.assert_close(*logits, rtol=0.02, atol=0.02)
+    torch.testing.assert_close(ours[1].running_var, theirs[1].running_var)
+    logits[0].sum().backward()
+    assert ours[1].weight.grad.dtype == torch.float32

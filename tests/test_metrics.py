@@ -79,6 +79,14 @@ class TestWilsonInterval:
         assert high == pytest.approx(1)
         assert low == pytest.approx(1500 / (1500 + 1.96**2))
 
+    def test_it_holds_the_proportion_and_ends_exactly_at_0_and_1(self):
+        for total in range(1, 400):
+            assert wilson_interval(0, total)[0] == 0
+            assert wilson_interval(total, total)[1] == 1
+            for correct in (0, 1, total // 2, total):
+                low, high = wilson_interval(correct, total)
+                assert 0 <= low <= correct / total <= high <= 1
+
     def test_is_symmetric_between_right_and_wrong(self):
         low, high = wilson_interval(30, 200)
         assert wilson_interval(170, 200) == pytest.approx((1 - high, 1 - low))
@@ -205,6 +213,21 @@ class TestFitTemperature:
     def test_scales_exactly_with_the_logits(self):
         logits, labels = some_logits(500)
         assert fit_temperature(3 * logits, labels) == pytest.approx(3 * fit_temperature(logits, labels))
+
+    @pytest.mark.parametrize("factor", [1e-9, 1e-4, 1e4, 1e9])
+    def test_finds_it_on_any_scale(self, factor):
+        logits, labels = torch.randn(500, 4, generator=generator()).double(), torch.arange(500) % 4
+        logits[torch.arange(500), labels] += 1
+        best = fit_temperature(logits, labels)
+        assert fit_temperature(factor * logits, labels) == pytest.approx(factor * best)
+
+    @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+    def test_refuses_logits_of_a_model_that_diverged(self, bad):
+        logits = torch.rand(4, 3)
+        logits[2, 1] = bad
+        for function in (fit_temperature, calibration):
+            with pytest.raises(ParameterError, match=r"logits of 1 of 4 images .* of image 2; look for"):
+                function(logits, torch.zeros(4, dtype=torch.int64))
 
     def test_refuses_predictions_that_are_all_correct(self):
         logits = torch.eye(3)

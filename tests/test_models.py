@@ -12,7 +12,9 @@ from torchvision.ops import SqueezeExcitation as TorchvisionSqueezeExcitation
 from cnnlib.ground.errors import ParameterError
 from cnnlib.measure.complexity import count_macs, count_parameters
 from cnnlib.models import IMAGENET_MODELS, MODELS, make_model
-from cnnlib.models.efficientnet import MBConv, SqueezeExcitation
+from cnnlib.models.convnext import ConvNeXtBlock
+from cnnlib.models.densenet import DenseBlock, DenseLayer
+from cnnlib.models.efficientnet import FusedMBConv, MBConv, SqueezeExcitation
 from cnnlib.models.inception import GoogLeNet, InceptionBlock
 from cnnlib.models.lenet import C3_TABLE, LeNet5, LeNet5Paper, SparseConv2d, Subsampling, digit_codes
 from cnnlib.models.resnet import BasicBlock, Bottleneck, deep_net
@@ -236,6 +238,60 @@ def test_mbconv_adds_its_input_where_shapes_agree():
     assert torch.equal(same(x), x)
     assert strided(x).shape == (2, 8, 3, 3)
     assert wider(x).shape == (2, 16, 6, 6)
+
+
+def _give_equal_outputs(ours, theirs, x):
+    """Load their tensors, in order, into ours; compare outputs with statistics of batch norm that matter."""
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for parameter in theirs.parameters():  # a scale of 1e-6 or a shift of 0 would hide a mistake
+            parameter.add_(0.1 * torch.randn_like(parameter))
+        for module in theirs.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 1.5)
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
+    with torch.inference_mode():
+        torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), rtol=1e-4, atol=1e-5)
+
+
+def test_a_dense_layer_equals_torchvisions():
+    theirs = torchvision_models.densenet._DenseLayer(6, growth_rate=4, bn_size=4, drop_rate=0.0)
+    ours = DenseLayer(6, 4)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    _give_equal_outputs(ours, theirs, torch.randn(2, 6, 5, 4))
+
+
+def test_a_dense_block_equals_torchvisions_and_keeps_its_input():
+    theirs = torchvision_models.densenet._DenseBlock(3, 6, bn_size=4, growth_rate=4, drop_rate=0.0)
+    ours, x = DenseBlock(6, 4, layers=3), torch.randn(2, 6, 5, 4)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    _give_equal_outputs(ours, theirs, x)
+    assert ours(x).shape == (2, 18, 5, 4)
+    assert torch.equal(ours(x)[:, :6], x)
+
+
+def test_convnexts_block_equals_torchvisions():
+    theirs = torchvision_models.convnext.CNBlock(6, layer_scale=1e-6, stochastic_depth_prob=0.0)
+    ours = ConvNeXtBlock(6)
+    assert torch.equal(ours.scale, theirs.layer_scale)
+    _give_equal_outputs(ours, theirs, torch.randn(2, 6, 9, 8))
+
+
+@pytest.mark.parametrize(("out_channels", "stride", "expand_ratio"), [(8, 1, 1), (8, 1, 4), (12, 2, 4)])
+def test_the_fused_block_equals_torchvisions(out_channels, stride, expand_ratio):
+    config = torchvision_models.efficientnet.FusedMBConvConfig(expand_ratio, 3, stride, 8, out_channels, 1)
+    theirs = torchvision_models.efficientnet.FusedMBConv(config, 0.0, nn.BatchNorm2d)
+    _give_equal_outputs(
+        FusedMBConv(8, out_channels, 3, stride, expand_ratio), theirs, torch.randn(2, 8, 6, 6)
+    )
+
+
+@pytest.mark.parametrize(("out_channels", "stride", "expand_ratio"), [(8, 1, 1), (8, 1, 6), (12, 2, 6)])
+def test_without_excitation_mbconv_is_mobilenets_block(out_channels, stride, expand_ratio):
+    theirs = torchvision_models.mobilenetv2.InvertedResidual(8, out_channels, stride, expand_ratio)
+    ours = MBConv(8, out_channels, 3, stride, expand_ratio, se_ratio=None, activation=nn.ReLU6)
+    _give_equal_outputs(ours, theirs, torch.randn(2, 8, 6, 6))
 
 
 def test_squeeze_excitation_equals_torchvisions():

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from notebook_tools import claims
 
-from cnnlib.course import runner
+from cnnlib.course import command_line, runner
 from cnnlib.course.command_line import main
 from cnnlib.ground.env import ROOT
 from cnnlib.ground.errors import ParameterError
@@ -29,6 +29,12 @@ def test_parameters_are_read_without_running(make):
         ("seed = 1\nprint(seed)", "not 'print\\(seed\\)'"),
         ("a, b = 1, 2", "not 'a, b = 1, 2'"),
         ("import torch", "not 'import torch'"),
+        ("a = {[]: 1}", "not 'a = {\\[\\]: 1}'"),
+        ("a: int = 1", "not 'a: int = 1'"),
+        ("a = '", "is no Python"),
+        ("a = (1,", "is no Python"),
+        ("%time\na = 1", "is no Python"),
+        (f"a = {'-' * 20_000}1", "is no Python|not 'a = -"),
     ],
 )
 def test_a_parameters_cell_holds_literals_only(make, parameters, message):
@@ -41,6 +47,17 @@ def test_files_that_are_no_lessons_are_named(make, tmp_path):
     for name in ("html.ipynb", "nowhere.ipynb"):
         with pytest.raises(ParameterError, match=f"{name} cannot be read as a notebook"):
             runner.read_parameters(tmp_path / name)
+    for odd in ("[]", "3", "{}", '{"cells": null, "nbformat": 4}', '{"nbformat": "x"}', "\x00"):
+        (tmp_path / "odd.ipynb").write_text(odd)
+        for read in (runner.read_parameters, runner.read_title):
+            with pytest.raises(ParameterError, match=r"odd.ipynb cannot be read as a notebook: .+"):
+                read(tmp_path / "odd.ipynb")
+    notebook = nbformat.read(make(), as_version=4)
+    del notebook.cells[0]
+    notebook.cells[0].source = ""
+    nbformat.write(notebook, tmp_path / "untitled.ipynb")
+    with pytest.raises(ParameterError, match="has no title"):
+        runner.read_title(tmp_path / "untitled.ipynb")
     notebook = nbformat.read(make(), as_version=4)
     del notebook.cells[1]
     nbformat.write(notebook, tmp_path / "none.ipynb")
@@ -84,6 +101,12 @@ def test_values_take_the_type_of_the_default(make, given, expected):
         ({"lr": "none"}, "parameter lr is 'none'"),
         ({"sizes": "(1, 2)"}, "parameter sizes is"),
         ({"profile": 3}, "parameter profile is 3"),
+        ({"seed": "{[]: 1}"}, "parameter seed is '{"),
+        ({"seed": "1 +"}, "parameter seed is '1 \\+'"),
+        ({"seed": "(" * 9000}, "parameter seed is '\\(\\("),
+        ({"seed": "9" * 5000}, "parameter seed is '999"),
+        ({"seed": "\0"}, "parameter seed is"),
+        ({"lr": 10**400}, "parameter lr is 1000"),
     ],
 )
 def test_wrong_parameters_are_refused_before_anything_runs(make, tmp_path, given, message):
@@ -239,6 +262,36 @@ def test_an_unknown_lesson_stops_the_run_before_it_begins(make, tmp_path, capsys
     assert main(["run", str(make()), "no_such_lesson", "-o", str(tmp_path / "out")]) == 2
     assert "there is no lesson 'no_such_lesson'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def command(*arguments, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "cnnlib", *arguments], capture_output=True, env=os.environ | environment
+    )
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_a_locale_that_lacks_a_character_stops_no_command(make, encoding):
+    path = make(parameters="seed = 0  # é or …")
+    shown = command("parameters", str(path), PYTHONIOENCODING=encoding)
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.endswith("é or …".encode(encoding, "replace") + b"\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "resumes"),
+    [(["sweep", "3", "-p", "seed=1"], True), (["grade", "3", "x"], True), (["regrade", "x"], False)],
+)
+def test_an_interrupt_names_only_what_the_command_has(monkeypatch, capsys, arguments, resumes):
+    def interrupt(_):
+        raise KeyboardInterrupt
+
+    for name in ("sweep", "grade", "regrade"):
+        monkeypatch.setattr(command_line, f"{name}_command", interrupt)
+    assert main(arguments) == 130
+    shown = capsys.readouterr().err
+    assert ("--resume" in shown) == resumes
+    assert ("give the same command again" in shown) != resumes
 
 
 def test_the_small_commands(make, capsys):

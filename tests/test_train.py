@@ -1,3 +1,4 @@
+import copy
 import os
 import signal
 import subprocess
@@ -6,6 +7,7 @@ import threading
 import time
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,8 @@ from torch import nn
 
 from cnnlib.data import Dataset, to_float
 from cnnlib.ground.errors import CheckpointError, ParameterError
-from cnnlib.train import evaluate, fit, predict, warmup_linear
+from cnnlib.train import evaluate, fit, predict, side_by_side, warmup_linear
+from cnnlib.train.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.train.run import History
 
 
@@ -102,6 +105,75 @@ def test_predict_takes_a_model_whose_layers_wait_for_their_first_images(blobs):
     assert predict(model, blobs.images).shape == (120, 3)
 
 
+def test_lazy_layers_learn_as_others_do(blobs):
+    model = nn.Sequential(
+        nn.LazyConv2d(4, kernel_size=5, stride=4), nn.LazyBatchNorm2d(), nn.Flatten(), nn.LazyLinear(3)
+    )
+    history = quiet(model, blobs, epochs=3)
+    assert history.step_losses[-1] < history.step_losses[0]
+    assert not any(parameter.is_inference() for parameter in model.parameters())
+
+
+def test_what_predict_returns_can_take_part_in_training(blobs):
+    logits = predict(make(), blobs.images)
+    log_t = torch.zeros(1, requires_grad=True)
+    F.cross_entropy(logits / log_t.exp(), blobs.labels).backward()
+    assert log_t.grad.abs() > 0
+    probe = nn.Linear(3, 3)
+    F.cross_entropy(probe(logits), blobs.labels).backward()
+    assert probe.weight.grad.abs().sum() > 0
+    assert not logits.requires_grad
+
+
+class Floats:
+    """What evaluate takes for a data set, with floats: a Dataset holds none."""
+
+    def __init__(self, images, labels):
+        self.images, self.labels = images, labels
+
+    def __len__(self):
+        return len(self.images)
+
+
+def test_pixels_that_were_not_divided_are_refused_and_standardised_ones_are_not(blobs):
+    model, images = make(), blobs.images.float()
+    for function in (predict, lambda m, x: evaluate(m, Floats(x, blobs.labels))):
+        with pytest.raises(ParameterError, match=r"go up to 209; .* divide the pixels by 255"):
+            function(model, images)
+    with pytest.raises(ParameterError, match=r"images are torch.int64"):
+        predict(model, images.long())
+    standardised = (images - images.mean()) / images.std()
+    with torch.no_grad():
+        expected = model.eval()(standardised)
+    torch.testing.assert_close(predict(model, standardised), expected)
+    assert torch.equal(predict(model, images / 255), predict(model, blobs.images))
+    head = nn.Sequential(nn.Flatten(), nn.Linear(8 * 49, 3))
+    assert predict(head, torch.full((2, 8, 7, 7), 99.0)).shape == (2, 3)  # maps of an inner layer
+
+
+class Meta(nn.Module):
+    """A model on the meta device, which computes shapes alone and lies elsewhere, as a GPU does."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(784, 3, device="meta"))
+
+    def forward(self, images):
+        return images.flatten(1) @ self.weight
+
+
+def test_evaluate_gives_the_loss_logits_and_labels_where_the_model_is(blobs, monkeypatch):
+    seen = []
+
+    def loss(logits, labels):
+        seen.extend((logits.device.type, labels.device.type))
+        return torch.tensor(0.5)
+
+    monkeypatch.setattr(torch.Tensor, "__int__", lambda _: 0)  # a meta tensor has no number
+    assert evaluate(Meta(), blobs, loss).loss == 0.5
+    assert seen == ["meta", "meta"]
+
+
 def test_a_seed_decides_the_run_and_nothing_else_does(blobs):
     models = [make() for _ in range(3)]
     torch.manual_seed(11)
@@ -162,6 +234,12 @@ def test_predict_and_evaluate_use_evaluation_mode_and_restore_it(blobs):
         ({"epochs": 1, "lr": 0}, "lr is 0"),
         ({"epochs": 1, "lr": float("nan")}, "lr is nan"),
         ({"epochs": 1, "device": "tpu"}, "device is 'tpu'"),
+        ({"epochs": np.bool_(True)}, "epochs is np.True_"),
+        ({"epochs": torch.tensor(True)}, r"epochs is tensor\(True\)"),
+        ({"epochs": 1, "lr": float("inf")}, "lr is inf"),
+        ({"epochs": 1, "lr": "fast"}, "lr is 'fast'"),
+        ({"epochs": 1, "seed": -1}, "seed is -1"),
+        ({"epochs": 1, "seed": 1.5}, "seed is 1.5"),
         ({"epochs": 1, "checkpoint_steps": 5}, "checkpoint_steps is 5"),
         ({"epochs": 1, "checkpoint": "x.pt", "checkpoint_steps": 0}, "checkpoint_steps is 0"),
     ],
@@ -176,6 +254,18 @@ def test_wrong_arguments_are_refused(blobs, arguments, message):
 def test_data_and_model_must_fit_together(blobs):
     with pytest.raises(ParameterError, match=r"len\(train\) is 0"):
         quiet(make(), blobs[:0], epochs=1)
+    with pytest.raises(ParameterError, match=r"len\(val\) is 0"):
+        quiet(make(), blobs, blobs[:0], epochs=1)
+    with pytest.raises(ParameterError, match=r"len\(data\) is 0"):
+        evaluate(make(), blobs[:0])
+    with pytest.raises(ParameterError, match="val's labels go from 7 to 7, but the model returns 3 logits"):
+        quiet(make(), blobs, Dataset(blobs.images, torch.full((120,), 7)), epochs=1)
+    with pytest.raises(RuntimeError) as error:
+        quiet(make(), blobs, Dataset(blobs.images[..., :9], blobs.labels), epochs=1)
+    assert "(2, 1, 28, 9)" in error.value.__notes__[0]
+    for context in (torch.no_grad(), torch.inference_mode()):
+        with context, pytest.raises(ParameterError, match="computes no gradients"):
+            quiet(make(), blobs, epochs=1)
     with pytest.raises(ParameterError, match="labels go from 0 to 2, but the model returns 2 logits"):
         quiet(nn.Sequential(nn.Flatten(), nn.Linear(784, 2)), blobs, epochs=1)
     with pytest.raises(ParameterError, match=r"returns \(2, 4, 6, 6\)"):
@@ -205,6 +295,58 @@ def test_the_progress_bar_goes_to_stdout(blobs, capsys):
     assert "epoch 2: loss" in shown.out
     assert "val " in shown.out
     assert shown.err == ""
+
+
+def test_numpys_numbers_are_numbers(blobs):
+    ours, plain = make(), make()
+    options = {"epochs": 2, "batch_size": 16, "seed": 3}
+    quiet(plain, blobs, lr=0.01, **options)
+    quiet(ours, blobs, lr=np.float64(0.01), **{name: np.int64(value) for name, value in options.items()})
+    assert same(ours, plain)
+
+
+def test_numpys_seeds_seed_runs_side_by_side():
+    drawn = [
+        side_by_side(lambda _: torch.rand(1).item(), [seed], workers=1, device="cpu", progress=False)
+        for seed in (5, np.int64(5), np.int64(6))
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def flat():
+    """A model whose batch norm has one value a channel and image."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(784, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+
+
+def test_a_last_batch_of_one_image_is_refused_where_batch_norm_needs_two(blobs):
+    for number, size in ((113, 16), (1, 16), (5, 1)):
+        model = flat()
+        with pytest.raises(ParameterError, match=f"^{number} images in batches of {size} leave one image"):
+            quiet(model, blobs[:number], epochs=1, batch_size=size)
+        assert same(model, flat())
+    assert len(quiet(flat(), blobs[:112], epochs=1).step_losses) == 7
+    assert len(quiet(flat(), blobs[:114], epochs=1).step_losses) == 8
+    ours, plain = make(), make()  # its batch norm has 36 values a channel and image
+    plain.to(memory_format=torch.channels_last)
+    quiet(ours, blobs[:17], epochs=1, optimizer=torch.optim.SGD, seed=3)
+    optimizer, order = torch.optim.SGD(plain.parameters(), lr=0.01), torch.Generator().manual_seed(3)
+    torch.manual_seed(3)
+    for indices in torch.randperm(17, generator=order).split(16):
+        optimizer.zero_grad()
+        F.cross_entropy(plain(blobs.images[indices] / 255), blobs.labels[indices]).backward()
+        optimizer.step()
+    assert same(ours, plain)
+
+
+def test_the_generators_of_other_devices_are_left_alone(blobs, monkeypatch):
+    model, seeded = make(), []
+    for module in (torch.cuda, torch.xpu):
+        monkeypatch.setattr(module, "manual_seed_all", seeded.append)
+    quiet(model, blobs, epochs=1)
+    assert seeded == []
+    torch.manual_seed(0)  # which tells what the test would have seen
+    assert seeded
 
 
 # --- interrupting and resuming -----------------------------------------------------------------------
@@ -335,6 +477,124 @@ def test_another_model_or_other_data_are_refused(blobs, tmp_path):
         run(make(), Dataset(blobs.images.flip(3), blobs.labels), checkpoint=tmp_path / "run.pt")
     with pytest.raises(CheckpointError, match="val was none"):
         run(make(), blobs, blobs, checkpoint=tmp_path / "run.pt")
+
+
+def test_data_that_lie_otherwise_in_memory_are_the_same_run(blobs, tmp_path):
+    grey = blobs.images[::2]
+    pictures = [
+        grey.clone(),
+        grey.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2),
+        grey.repeat(1, 2, 1, 1)[:, :1],
+        grey.contiguous(memory_format=torch.channels_last),
+    ]
+    model = make()
+    run(model, blobs[::2], blobs[::2], checkpoint=tmp_path / "run.pt")
+    for images in pictures:
+        again = make(seed=7)
+        data = Dataset(images, blobs.labels[::2])
+        run(again, data, data, checkpoint=tmp_path / "run.pt")
+        assert same(again, model)
+
+
+def test_a_run_with_numpys_numbers_resumes_to_the_same_weights(blobs, tmp_path):
+    options = {
+        "lr": np.logspace(-3, -1, 3)[1],
+        "optimizer": partial(torch.optim.Adam, betas=(np.float64(0.7), np.float64(0.9))),
+        "schedule": lambda built, steps: torch.optim.lr_scheduler.MultiStepLR(
+            built, np.arange(2, steps, 5), gamma=np.float64(0.5)
+        ),
+    }
+    whole, parts = make(), nn.Sequential(*make(), InterruptAt(13))
+    run(whole, blobs, checkpoint=tmp_path / "whole.pt", **options)
+    run(parts, blobs, checkpoint=tmp_path / "run.pt", **options)
+    resumed = nn.Sequential(*make(seed=5), nn.Identity())
+    history = run(resumed, blobs, checkpoint=tmp_path / "run.pt", **options)
+    assert len(history.step_losses) == 24
+    assert same(resumed, whole)
+
+
+def test_what_no_checkpoint_holds_is_refused_before_training(blobs, tmp_path):
+    class Odd(torch.optim.SGD):
+        def __init__(self, parameters, lr):
+            super().__init__(parameters, lr=lr)
+            self.param_groups[0]["odd"] = object()
+
+    model = make()
+    with pytest.raises(ParameterError, match=r"the optimizer's odd is <object .* cannot hold"):
+        run(model, blobs, optimizer=Odd, checkpoint=tmp_path / "run.pt")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="file"):
+        run(model, blobs, checkpoint=tmp_path / "file" / "run.pt")
+    with pytest.raises(CheckpointError, match=r"cannot be read as a checkpoint .*use another path"):
+        run(model, blobs, checkpoint=tmp_path)
+    assert same(model, make())
+
+
+def test_a_checkpoint_needs_no_suffix(blobs, tmp_path):
+    whole, again = make(), make(seed=3)
+    run(whole, blobs, checkpoint=tmp_path / "run1")
+    run(again, blobs, checkpoint=tmp_path / "run1")
+    assert same(again, whole)
+
+
+def test_a_checkpoint_that_holds_no_run_is_refused(blobs, tmp_path):
+    path = tmp_path / "run.pt"
+    save_checkpoint(path, {"weights": torch.rand(3)})
+    with pytest.raises(CheckpointError, match="not written by fit"):
+        run(make(), blobs, checkpoint=path)
+    path.unlink()
+    run(make(), blobs, checkpoint=path)
+    state = load_checkpoint(path)
+    for part in ("model", "random", "lr", "history"):
+        save_checkpoint(path, {key: value for key, value in state.items() if key != part})
+        with pytest.raises(CheckpointError, match="does not hold the state of this run"):
+            run(make(), blobs, checkpoint=path)
+
+
+class Scaled(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, logits, labels):
+        return self.factor * F.cross_entropy(logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("loss", "other"),
+    [
+        (nn.CrossEntropyLoss(), nn.CrossEntropyLoss(label_smoothing=0.9)),
+        (lambda z, y: F.cross_entropy(z, y), lambda z, y: 2 * F.cross_entropy(z, y)),
+        (Scaled(1.0), Scaled(2.0)),
+    ],
+)
+def test_a_loss_is_told_from_another_and_known_again(blobs, tmp_path, loss, other):
+    path = tmp_path / "run.pt"
+    run(make(), blobs, loss=loss, checkpoint=path)
+    run(make(), blobs, loss=copy.deepcopy(loss), checkpoint=path)
+    with pytest.raises(CheckpointError, match="loss was"):
+        run(make(), blobs, loss=other, checkpoint=path)
+
+
+def test_the_history_knows_the_rate_after_a_kill_during_validation(blobs, tmp_path):
+    class Killed(Exception):  # noqa: N818
+        pass
+
+    class Kill(InterruptAt):
+        def forward(self, x):
+            if not self.training and len(x) > 2:  # validation, not the first look at two images
+                raise Killed
+            return x
+
+    whole = nn.Sequential(*make(), nn.Identity())
+    expected = run(whole, blobs, blobs)
+    options = {"checkpoint": tmp_path / "run.pt", "checkpoint_steps": 8}
+    with pytest.raises(Killed):
+        run(nn.Sequential(*make(), Kill(0)), blobs, blobs, **options)
+    resumed = nn.Sequential(*make(seed=5), nn.Identity())
+    history = run(resumed, blobs, blobs, **options)
+    assert history["lr"] == expected["lr"]
+    assert same(resumed, whole)
 
 
 def test_a_second_interrupt_ends_the_run_at_once(blobs):

@@ -3,6 +3,7 @@
 import argparse
 import concurrent.futures
 import contextlib
+import io
 import os
 import sys
 from collections import Counter
@@ -286,6 +287,9 @@ def main(arguments=None):
 
     0: all well, 1: a lesson failed, 2: a wrong call, 130: interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # where the locale lacks a character, "?" stands for it
+            stream.reconfigure(errors="replace")
     options = parse_arguments(arguments)
     try:
         return options.call(options)
@@ -293,5 +297,6 @@ def main(arguments=None):
         print(f"cnnlib: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted. What was finished stays; go on with --resume.", file=sys.stderr)
+        go_on = "What was finished stays; go on with --resume." if hasattr(options, "resume") else ""
+        print("\nInterrupted.", go_on or "To have it all, give the same command again.", file=sys.stderr)
         return 130

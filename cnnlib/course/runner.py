@@ -30,6 +30,9 @@ from cnnlib.measure.claims import MIME
 WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
 """The type of an output that shows a widget while its kernel lives; without it, "model not found"."""
 
+_UNREADABLE = (ArithmeticError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError)
+"""What text that is no literal makes Python raise: `{[]: 1}` a TypeError, 9,000 brackets a MemoryError, …"""
+
 
 @dataclass(frozen=True)
 class Parameter:
@@ -89,14 +92,20 @@ def find_lesson(name):
 
 def _read(path):
     try:
-        return nbformat.read(path, as_version=4)
-    except (OSError, ValueError, nbformat.ValidationError) as error:
-        raise ParameterError(f"{path} cannot be read as a notebook: {error}") from None
+        notebook = nbformat.read(path, as_version=4)
+        nbformat.validate(notebook)
+    except Exception as error:  # there is no end to what a file that is no notebook makes the reader raise
+        first_line = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ParameterError(f"{path} cannot be read as a notebook: {first_line}") from None
+    return notebook
 
 
 def read_title(path):
     """Return a lesson's title: the text of its first heading, such as "03 · A CNN for handwritten digits"."""
-    return _read(path).cells[0].source.splitlines()[0].lstrip("# ")
+    lines = [line for cell in _read(path).cells[:1] for line in cell.source.splitlines()]
+    if not lines:
+        raise ParameterError(f"{path} has no title; its first cell must begin with one: # NN · Title")
+    return lines[0].lstrip("# ")
 
 
 def read_parameters(path):
@@ -116,18 +125,19 @@ def read_parameters(path):
     if len(cells) != 1:
         raise ParameterError(f"{path} has {len(cells)} cells tagged 'parameters'; it must have exactly one")
     source = cells[0].source
-    comments = {
-        token.start[0]: token.string.lstrip("# ")
-        for token in tokenize.generate_tokens(StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
+    try:
+        statements = ast.parse(source).body
+        tokens = list(tokenize.generate_tokens(StringIO(source).readline))
+    except _UNREADABLE as error:
+        raise ParameterError(f"{path}: the parameters cell is no Python ({error}); mend it") from None
+    comments = {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
     found = {}
-    for statement in ast.parse(source).body:
+    for statement in statements:
         try:
             (target,) = statement.targets
             value = ast.literal_eval(statement.value)
             found[target.id] = Parameter(target.id, value, comments.get(statement.lineno, ""))
-        except (AttributeError, ValueError):
+        except (AttributeError, *_UNREADABLE):
             line = source.splitlines()[statement.lineno - 1]
             raise ParameterError(
                 f"{path}: the parameters cell holds only `name = literal`, not {line!r}"
@@ -162,10 +172,10 @@ def check_parameters(path, given):
         kind = type(known[name].default)
         try:
             checked[name] = _convert(value, kind)
-        except (ValueError, SyntaxError):
+        except _UNREADABLE:
             raise ParameterError(
-                f"{Path(path).stem}: parameter {name} is {value!r}, a {type(value).__name__}; it must be of "
-                f"type {kind.__name__}, such as its default {known[name].default!r}"
+                f"{Path(path).stem}: parameter {name} is {value!r:.80}, a {type(value).__name__}; it must be "
+                f"of type {kind.__name__}, such as its default {known[name].default!r}"
             ) from None
     return checked
 

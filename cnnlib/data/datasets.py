@@ -1,13 +1,12 @@
-"""The data sets and photographs, as uint8 tensors in memory that are batched by indexing."""
+"""The data sets, as uint8 tensors in memory that are batched by indexing."""
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 
 from cnnlib.data import formats
 from cnnlib.ground.env import DATA
-from cnnlib.ground.errors import DataError, ParameterError
+from cnnlib.ground.errors import DataError, ParameterError, check_whole
 from cnnlib.ground.files import check_sha256
 
 CLASS_NAMES = {
@@ -110,7 +109,11 @@ def load(name, split="train"):
 
 
 def read_csv(path=None):
-    """Read a Kaggle "Digit Recognizer" table: a header, then a label and 784 pixels a row.
+    """Read a table of 28 × 28 images such as Kaggle's "Digit Recognizer": a label and 784 pixels a row.
+
+    Other people's forms are read too: the label (or class) first or last; pixels named pixel0 … pixel783,
+    pixel1 … pixel784, 1x1 … 28x28, 0 … 783 or 1 … 784, or no header at all, the label first; an index as the
+    first column; commas, semicolons or tabs; floats such as 7.0; compressed files, .csv.gz or .csv.zip.
 
     Args:
         path: the CSV file. Default: `data/mnist.csv`, which is written from MNIST's first 42,000
@@ -121,8 +124,9 @@ def read_csv(path=None):
 
     Raises:
         DataError: the file is missing, empty, truncated, has other columns, a value that is not a
-            whole number, a pixel outside 0 to 255 or a label outside 0 to 9. The message names the
-            file, the data row (counted from 1), the column, the value, the rule and the way out.
+            whole number, a pixel outside 0 to 255 or a label outside 0 to 9, pixels scaled to 0–1, or no
+            labels. The message names the file, the data row (counted from 1), the column, the value, the
+            rule and the way out.
     """
     if path is None:
         path = DATA / "mnist.csv"
@@ -166,7 +170,13 @@ def split(data, val_size, seed=0):
     Raises:
         ParameterError: `val_size` outside its range.
     """
-    if not 0 < val_size < len(data):
+    if isinstance(val_size, float) and 0 < val_size < 1:
+        raise ParameterError(
+            f"val_size is {val_size!r}, a share; it must be a number of images: of {len(data)} that share is "
+            f"{round(val_size * len(data))}"
+        )
+    val_size = check_whole("val_size", val_size)
+    if not val_size < len(data):
         raise ParameterError(f"val_size is {val_size!r}; it must be from 1 to {len(data) - 1}")
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
     return data[order[val_size:]], data[order[:val_size]]
@@ -239,37 +249,3 @@ def channel_stats(images):
         means.append(mean.item())
         stds.append((share * (levels - mean) ** 2).sum().sqrt().item())
     return tuple(means), tuple(stds)
-
-
-def photo_names():
-    """Return the names of the photographs in `data/photos`, sorted."""
-    return sorted(path.stem for path in (DATA / "photos").iterdir())
-
-
-def photo(name):
-    """Load a photograph.
-
-    Args:
-        name: one of `photo_names()`, or a path to an image file of your own.
-
-    Returns:
-        (1, 3, H, W) uint8; a grey photograph has three equal channels.
-
-    Raises:
-        DataError: there is no such photograph, or the file cannot be read as an image.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    path = next((p for p in (DATA / "photos").glob("*") if p.stem == str(name)), name)
-    try:
-        with Image.open(path) as image:
-            pixels = np.array(image.convert("RGB"))  # (H, W, 3)
-    except FileNotFoundError:
-        raise DataError(
-            f"there is no photograph {str(name)!r}; choose one of {photo_names()} or a file"
-        ) from None
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(
-            f"{path} cannot be read as an image ({error}); open and save it as PNG or JPEG"
-        ) from None
-    return torch.from_numpy(pixels).permute(2, 0, 1).unsqueeze(0)

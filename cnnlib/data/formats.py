@@ -1,6 +1,9 @@
-"""The two file formats of the data: MNIST's IDX and Kaggle's CSV, each checked while it is read."""
+"""The two file formats of the data: MNIST's IDX and tables like Kaggle's, each checked while it is read."""
 
 import math
+import operator
+import zipfile
+import zlib
 from itertools import zip_longest
 
 import numpy as np
@@ -10,6 +13,7 @@ from cnnlib.ground.errors import DataError
 from cnnlib.ground.files import RESTORE, atomic_path
 
 COLUMNS = ["label", *(f"pixel{i}" for i in range(784))]
+LABELS = ("label", "class")
 
 
 def read_idx(path, ndim):
@@ -49,15 +53,15 @@ def read_idx(path, ndim):
 
 
 def read_table(path, way_out, rows=None):
-    """Read a "Digit Recognizer" table.
+    """Read a table of 28 × 28 images in one of the forms that `cnnlib.data.read_csv` lists.
 
     Args:
-        path: the CSV file: a header, then a label from 0 to 9 and 784 pixels from 0 to 255 a row.
+        path: the file.
         way_out: what to do about a wrong file; the end of every message.
         rows: how many rows there must be; default: any number above 0.
 
     Returns:
-        (N, 785) uint8 tensor.
+        (N, 785) uint8 tensor: a label from 0 to 9 and 784 pixels from 0 to 255 a row.
 
     Raises:
         DataError: see `cnnlib.data.read_csv`.
@@ -68,44 +72,100 @@ def read_table(path, way_out, rows=None):
         raise DataError(f"{path}: {problem} {way_out}")
 
     try:
-        table = pd.read_csv(path, low_memory=False)
-    except OSError as error:
-        fail(f"cannot be read ({error.strerror}).")
+        table, names, has_header = _parse(path)
     except pd.errors.EmptyDataError:
         fail("is empty.")
     except pd.errors.ParserError as error:
         fail(f"has a row with more values than the header has names ({str(error).strip()}).")
     except UnicodeDecodeError:
         fail("is not a text file.")
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+        fail(f"cannot be read ({getattr(error, 'strerror', None) or error}).")
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for an index
         fail("has rows with more values than the header has names.")
-    columns = list(table.columns)
-    if columns == COLUMNS[1:]:
-        fail('has no column "label"; it looks like Kaggle\'s test.csv, which has no labels.')
-    if columns != COLUMNS:
-        pairs = zip_longest(columns, COLUMNS)
-        position, (found, expected) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-        fail(
-            f"has {len(columns)} columns, the first wrong one being number {position + 1}, {found!r} where "
-            f"{expected!r} belongs; the header must be label, pixel0, …, pixel783."
-        )
+    _check_names(names, fail)
     if table.empty:
         fail("has a header but no rows.")
     if rows is not None and len(table) != rows:
         fail(f"has {len(table):,} rows, expected {rows:,}.")
-    for column in columns:
-        kind, limit = ("label", 9) if column == "label" else ("pixel", 255)
-        numbers = pd.to_numeric(table[column], errors="coerce")
+
+    label = next((i for i, name in enumerate(names) if name in LABELS), 0)
+    highest = table.drop(columns=table.columns[label]).max(numeric_only=True).max()
+    if 0 < highest <= 1:
+        fail("its pixels lie between 0 and 1; they must be whole numbers from 0 to 255: multiply by 255.")
+    for i, name in enumerate(names):
+        kind, limit = ("label", 9) if i == label else ("pixel", 255)
+        column = table.iloc[:, i]
+        numbers = pd.to_numeric(column, errors="coerce")
         good = numbers.between(0, limit) & (numbers % 1 == 0)
         if not good.all():
             row = int(good.to_numpy().argmin())
-            value = table[column][row]
+            value = column.iloc[row]
             shown = "missing (was the file cut off?)" if pd.isna(value) else repr(str(value))
             fail(
-                f"data row {row + 1}, column {column}: the value is {shown}; "
+                f"data row {row + 1}, column {name}: the value is {shown}; "
                 f"a {kind} is a whole number from 0 to {limit}."
             )
-    return torch.from_numpy(table.to_numpy(dtype=np.uint8))
+        if numbers.dtype != column.dtype:  # numbers that pandas took for text
+            table.isetitem(i, numbers)
+    values = table.to_numpy(dtype=np.uint8)
+    if not has_header and len(table) > 1 and not values[:, label].any():
+        fail("has no header, and only zeros in its first column, where the labels must be.")
+    return torch.from_numpy(np.roll(values, 1, axis=1) if label else values)  # the label is first or last
+
+
+def _parse(path):
+    """Return the table without an index column, its columns' names, and whether the file gave them."""
+    import pandas as pd
+
+    for separator in (",", ";", "\t"):
+        # The first row as text: it may hold values, and pandas renames those of a header that come twice.
+        first = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, keep_default_na=False)
+        if first.shape[1] > 1:
+            break
+    names = first.iloc[0].str.strip().str.lower()
+    has_header = pd.to_numeric(names, errors="coerce").isna().any() or names.tolist() in _layouts()
+    names = names.tolist()
+    table = pd.read_csv(path, sep=separator, header=0 if has_header else None, low_memory=False)
+    if not has_header and len(names) in (784, 785):
+        names = COLUMNS[-len(names) :]
+    elif names[0] in ("", "id", "index", "unnamed: 0"):
+        names, table = names[1:], table.iloc[:, 1:]
+    return table, names, has_header
+
+
+def _pixel_names():
+    """Return the ways in which people name 784 pixels; the first is Kaggle's and ours."""
+    return [
+        COLUMNS[1:],
+        [f"pixel{i}" for i in range(1, 785)],
+        [f"{row}x{column}" for row in range(1, 29) for column in range(1, 29)],
+        [str(i) for i in range(784)],
+        [str(i) for i in range(1, 785)],
+    ]
+
+
+def _layouts():
+    """Return the headers that people's tables have, lists of 785 names."""
+    first = [[label, *pixels] for pixels in _pixel_names() for label in LABELS]
+    last = [[*pixels, label] for pixels in _pixel_names() for label in LABELS]
+    return [*first, *last, [str(i) for i in range(785)]]  # the last: an array [label, pixels] as a DataFrame
+
+
+def _check_names(names, fail):
+    """Call fail(problem) unless the names are a header that is known."""
+    if names in _pixel_names():
+        fail('has no column "label"; it looks like Kaggle\'s test.csv, which has no labels.')
+    layouts = _layouts()
+    if names not in layouts:
+        nearest = max(layouts, key=lambda layout: sum(map(operator.eq, names, layout)))
+        pairs = enumerate(zip_longest(names, nearest))
+        position, (found, expected) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        fail(
+            f"has {len(names)} columns, the first wrong one being number {position + 1}, {found!r} where "
+            f"{expected!r} belongs; the header must be label, pixel0, …, pixel783, or another that "
+            "help(cnnlib.data.read_csv) lists."
+        )
 
 
 def write_table(values, path):

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import platform
 import random
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import SimpleNamespace
@@ -90,6 +91,53 @@ def set_seed(seed):
     random.seed(int(seed))
     np.random.seed(int(seed))
     torch.manual_seed(int(seed))
+
+
+def random_states(device):
+    """Return the states of torch's generators that a run on a device uses: the CPU's and the device's own.
+
+    Args:
+        device: torch.device.
+
+    Returns:
+        dict from the kind of device, such as "cpu" and "cuda", to a uint8 tensor.
+    """
+    states = {"cpu": torch.get_rng_state()}
+    if device.type != "cpu":
+        states[device.type] = torch.get_device_module(device).get_rng_state(*_which(device))
+    return states
+
+
+def set_random_states(device, states):
+    """Put torch's generators for a device into states that `random_states` returned, for any device."""
+    torch.set_rng_state(states["cpu"])
+    if device.type != "cpu" and device.type in states:
+        torch.get_device_module(device).set_rng_state(states[device.type], *_which(device))
+
+
+def _which(device):
+    return () if device.type == "mps" else (device,)  # of Apple's GPUs there is one
+
+
+@contextmanager
+def own_randomness(seed, device):
+    """Seed torch for a block, and give the caller's generators back afterwards.
+
+    Those of other devices are left alone: `torch.manual_seed` would seed them too, and not put them back.
+
+    Args:
+        seed: int; None: the block begins with the caller's own states.
+        device: torch.device on which the block computes.
+    """
+    before = random_states(device)
+    if seed is not None:
+        set_random_states(
+            device, {kind: torch.Generator(kind).manual_seed(seed).get_state() for kind in before}
+        )
+    try:
+        yield
+    finally:
+        set_random_states(device, before)
 
 
 def best_device(name="auto"):

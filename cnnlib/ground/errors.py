@@ -4,6 +4,8 @@ Each message names the value, the rule it broke and the way out. In a notebook s
 that message alone: the traceback of a library's insides helps nobody to repair a mistyped parameter.
 """
 
+import operator
+
 
 class CnnlibError(ValueError):
     """A foreseeable mistake; the message is all that a person needs to mend it."""
@@ -30,10 +32,17 @@ class ClaimFailed(CnnlibError):  # noqa: N818 - read aloud where it appears: "Cl
 
 
 def check_whole(name, value, least=1):
-    """Check that an argument is a whole number from `least` on; a bool is none.
+    """Check that an argument is a whole number from `least` on, and return it as an int.
+
+    NumPy's whole numbers, and tensors that hold one, are some too; a bool is none, whoever's it is.
 
     Raises:
         ParameterError: it is not; the message names the argument, its value and the rule.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    try:
+        whole = operator.index(value)
+    except TypeError:
+        whole = None
+    if whole is None or whole < least or "bool" in str(getattr(value, "dtype", type(value))):
         raise ParameterError(f"{name} is {value!r}; it must be a whole number, {least} or more")
+    return whole

@@ -24,13 +24,14 @@ def atomic_path(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix is kept because writers such as pandas and torch look at it.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    # The suffix is kept because writers such as pandas look at it, and there is one because torch takes what
+    # precedes the last point for a name, which ".run-x" has not.
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix or ".tmp")
     os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        with temporary.open("rb") as file:  # on disk before it takes the name, in case power fails
+        with temporary.open("r+b") as file:  # on disk before it takes the name, in case power fails
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
@@ -54,7 +55,7 @@ def check_sha256(path, root):
     sums = root / "SHA256SUMS"
     if not sums.is_file():
         raise DataError(f"{sums} is missing: it lists the data's checksums. {RESTORE}")
-    lines = (line.split(maxsplit=1) for line in sums.read_text().splitlines() if line.strip())
+    lines = (line.split(maxsplit=1) for line in sums.read_text(encoding="utf-8").splitlines() if line.strip())
     expected = {name.strip(): digest for digest, name in lines}.get(path.relative_to(root).as_posix())
     if expected is None:
         raise DataError(f"{path} is not listed in {sums}, so it cannot be verified. {RESTORE}")

@@ -13,6 +13,7 @@ from cnnlib.models.hooks import (
     check_images,
     evaluation,
     find_layer,
+    gradients,
     hooks,
     one_channel,
     run,
@@ -162,37 +163,35 @@ def maximize_unit(model, layer, channel, size=96, steps=64, lr=0.05, seed=0):
         before each step, `steps` floats.
 
     Raises:
-        ParameterError: an unknown layer, a channel out of range or without gradient, or a number outside
-            its range.
+        ParameterError: an unknown layer, a channel out of range or without gradient, a number outside
+            its range, or a model that was made in inference mode.
 
     Source: Erhan et al. 2009, "Visualizing Higher-Layer Features of a Deep Network"; Olah et al. 2017,
         "Feature Visualization", Distill, doi 10.23915/distill.00007.
     First built in: notebooks/05_inside_a_network.ipynb
     """
-    check_whole("size", size)
-    check_whole("steps", steps)
+    size, steps = check_whole("size", size), check_whole("steps", steps)
     if not lr > 0:
         raise ParameterError(f"lr is {lr!r}; it must be above 0")
     module = find_layer(model, layer)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    random = torch.Generator().manual_seed(seed)
-    rows, columns = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)
-    weight = size / (rows**2 + columns**2).sqrt().clamp(min=1 / size)  # (size, size // 2 + 1): 1 / frequency
-    waves = 0.01 * torch.randn(3, *weight.shape, 2, generator=random)
-    waves, weight, colors = waves.to(device).requires_grad_(), weight.to(device), _COLORS.to(device)
-    optimizer = torch.optim.Adam([waves], lr=lr)
-
-    def picture():
-        planes = torch.fft.irfft2(torch.view_as_complex(waves) * weight, s=(size, size))  # (3, size, size)
-        return torch.sigmoid(torch.einsum("rp,phw->rhw", colors, planes)).unsqueeze(0)
-
-    reached, values = [], []
+    random, reached, values = torch.Generator().manual_seed(seed), [], []
 
     def stop_here(module, inputs, output):
         reached.append(one_channel(layer, as_tensor(layer, output), channel).mean())
         raise Reached
 
-    with hooks((module, stop_here)), evaluation(model), torch.enable_grad():
+    def picture():
+        planes = torch.fft.irfft2(torch.view_as_complex(waves) * weight, s=(size, size))  # (3, size, size)
+        return torch.sigmoid(torch.einsum("rp,phw->rhw", colors, planes)).unsqueeze(0)
+
+    with gradients(model), hooks((module, stop_here)), evaluation(model):
+        rows, columns = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)
+        frequency = (rows**2 + columns**2).sqrt()  # (size, size // 2 + 1)
+        weight = size / frequency.clamp(min=1 / size)
+        waves = 0.01 * torch.randn(3, *weight.shape, 2, generator=random)
+        waves, weight, colors = waves.to(device).requires_grad_(), weight.to(device), _COLORS.to(device)
+        optimizer = torch.optim.Adam([waves], lr=lr)
         for _ in range(steps):
             shift = torch.randint(-4, 5, (2,), generator=random).tolist()
             run(model, picture().roll(shift, dims=(2, 3)))
@@ -207,7 +206,7 @@ def maximize_unit(model, layer, channel, size=96, steps=64, lr=0.05, seed=0):
                 )
             optimizer.step()
             values.append(reached.pop().item())
-    return picture().detach().cpu(), values
+        return picture().detach().cpu(), values
 
 
 def grad_cam(model, images, layer, targets=None):
@@ -228,19 +227,21 @@ def grad_cam(model, images, layer, targets=None):
 
     Raises:
         ParameterError: an unknown layer, one that returns no feature maps or that the logits do not
-            depend on, targets out of range, images of another shape or dtype.
+            depend on, targets out of range, images of another shape or dtype, or a model that was made
+            in inference mode.
 
     Source: Selvaraju et al. 2017, "Grad-CAM", arXiv 1610.02391, eq. 1 and 2.
     First built in: notebooks/05_inside_a_network.ipynb
     """
-    module, images = find_layer(model, layer), check_images(model, images)
+    module = find_layer(model, layer)
     kept = []
 
     def cut_graph(module, inputs, output):
         kept.append(one_channel(layer, as_tensor(layer, output)).detach().requires_grad_())
         return kept[-1].clone()  # the rest of the model may work in place on a copy, not on a leaf
 
-    with hooks((module, cut_graph)), evaluation(model), torch.enable_grad():
+    with gradients(model), hooks((module, cut_graph)), evaluation(model):
+        images = check_images(model, images).clone()  # autograd cannot keep images made in inference mode
         logits = run(model, images)
         if logits.ndim != 2:
             raise ParameterError(f"the model returns {tuple(logits.shape)}; Grad-CAM needs (N, K) logits")
@@ -265,4 +266,4 @@ def _targets(targets, logits):
         )
     if chosen.min() < 0 or chosen.max() >= logits.shape[1]:
         raise ParameterError(f"targets are {targets!r}; the model has classes 0 to {logits.shape[1] - 1}")
-    return chosen.long().expand(len(logits))
+    return chosen.long().expand(len(logits)).clone()  # as for the images

@@ -7,8 +7,12 @@ from torch import nn
 
 from cnnlib.data import to_float
 from cnnlib.ground.errors import ParameterError
+from cnnlib.models.efficientnet import SameConv2d
 from cnnlib.models.hooks import find_layer
 from cnnlib.models.layers import Normalize
+
+_WINDOWS = (nn.Conv2d, SameConv2d, nn.MaxPool2d, nn.AvgPool2d)
+"""Layers whose output at a position depends on a window of the input."""
 
 _POINTWISE = (
     nn.ReLU,
@@ -83,39 +87,35 @@ def geometry(model, layer):
 
     Args:
         model: nested `nn.Sequential`s, so that the layers run in the order in which they are listed.
-        layer: name from `model.named_modules()`.
+        layer: name from `model.named_modules()`; of one that runs several times, its first run is meant,
+            as in `feature_maps`.
 
     Returns:
         Geometry: size and jump in pixels, as `receptive_field` returns them, and the first unit's first
         row and column, which padding makes negative.
 
     Raises:
-        ParameterError: an unknown layer, or layers up to it that are no such chain.
+        ParameterError: an unknown layer, or layers up to it that are no such chain: with a forward of
+            their own, with other windows along the rows than along the columns, with circular or reflected
+            padding, or with padding that depends on the image's size.
 
     Source: Araujo et al. 2019, "Computing Receptive Fields of CNNs", eq. 2 and "Receptive Field Region".
     First built in: notebooks/05_inside_a_network.ipynb
     """
-    find_layer(model, layer)
-    leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]
-    last = max(i for i, (name, _) in enumerate(leaves) if name == layer or name.startswith(f"{layer}."))
+    wanted = find_layer(model, layer)
     pairs, start, jump = [], 0, 1
-    for name, module in leaves[: last + 1]:
-        parent = model.get_submodule(name.rpartition(".")[0])
-        if not isinstance(parent, nn.Sequential):
-            raise ParameterError(
-                f"layer {name!r} runs inside a {type(parent).__name__}, whose order of layers is unknown; "
-                "give geometry a model of nested nn.Sequentials"
-            )
-        if isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.AvgPool2d)):
-            kernel_size, stride, padding, dilation = _spatial(name, module)
+    for name, module in _in_order("", model):
+        if _runs_as(module, *_WINDOWS):
+            reach, stride, padding = _spatial(name, module)
             start -= padding * jump
-            pairs.append((dilation * (kernel_size - 1) + 1, stride))
+            pairs.append((reach, stride))
             jump *= stride
-        elif not isinstance(module, _POINTWISE):
+        elif not _runs_as(module, nn.Sequential, *_POINTWISE):
             raise ParameterError(
                 f"layer {name!r} is a {type(module).__name__}: what its units see is unknown"
             )
-    return Geometry(*receptive_field(pairs), start)
+        if module is wanted:
+            return Geometry(*receptive_field(pairs), start)
 
 
 def cut(image, window):
@@ -133,15 +133,53 @@ def cut(image, window):
     return patch
 
 
+def _in_order(name, module):
+    """Yield (name, module) of each layer as it has run: a module that is listed twice runs twice."""
+    if _runs_as(module, nn.Sequential):
+        for child_name, child in module._modules.items():  # named_children() leaves out the second time
+            yield from _in_order(f"{name}.{child_name}".lstrip("."), child)
+    elif any(module.children()):
+        place = f"layer {name!r}" if name else "the model"
+        raise ParameterError(
+            f"{place} is a {type(module).__name__}, whose order of layers is unknown; give geometry a "
+            "model of nested nn.Sequentials"
+        )
+    yield name, module
+
+
+def _runs_as(module, *kinds):
+    """Whether a module is of one of these kinds, and its forward is that kind's, not its own."""
+    return any(
+        isinstance(module, kind) and getattr(module.forward, "__func__", None) is kind.forward
+        for kind in kinds
+    )
+
+
 def _spatial(name, module):
-    """Return (kernel_size, stride, padding, dilation) of a layer that is the same along both axes."""
+    """Return (reach, stride, padding before the first row) of a layer whose windows are square."""
     values = []
     for field, default in (("kernel_size", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
         value = getattr(module, field, default)
         pair = value if isinstance(value, tuple) else (value, value)
-        if pair[0] != pair[1] or isinstance(value, str):
+        if pair[0] != pair[1]:
             raise ParameterError(
                 f"layer {name!r} has {field} {value!r}; geometry needs one number for both axes"
             )
         values.append(pair[0])
-    return values
+    kernel_size, stride, padding, dilation = values
+    reach = dilation * (kernel_size - 1) + 1
+    if getattr(module, "padding_mode", "zeros") != "zeros":
+        raise ParameterError(
+            f"layer {name!r} has padding_mode {module.padding_mode!r}, so that its units see other pixels at "
+            "the border; geometry needs 'zeros'"
+        )
+    if isinstance(module, SameConv2d):
+        if stride > 1:
+            raise ParameterError(
+                f"layer {name!r} is a SameConv2d of stride {stride}, whose padding depends on the image's "
+                "size; geometry needs a stride of 1, or an nn.Conv2d"
+            )
+        padding += (kernel_size - 1) // 2
+    elif isinstance(padding, str):  # where "same" padding is odd, one pixel more goes to the end
+        padding = (reach - 1) // 2 if padding == "same" else 0
+    return reach, stride, padding

@@ -29,8 +29,8 @@ def gratings(size, periods, angles=12, phases=4):
 
     First built in: notebooks/01_what_layers_learn.ipynb
     """
-    for name, value in (("size", size), ("angles", angles), ("phases", phases)):
-        check_whole(name, value)
+    counts = {"size": size, "angles": angles, "phases": phases}
+    size, angles, phases = (check_whole(name, value) for name, value in counts.items())
     periods = list(periods)
     if not periods or not all(p > 0 for p in periods):
         raise ParameterError(

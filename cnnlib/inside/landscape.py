@@ -4,6 +4,7 @@ All measurements work on a copy: the model's weights, its running statistics and
 are afterwards as they were before. They run the model in the mode that it is in, which for a network
 with batch normalisation should be the training mode: that is the loss that the optimizer descends.
 Random layers draw the same noise in each of the evaluations that are compared.
+A parameter that is frozen, or that the loss does not depend on, has the gradient 0 and stays where it is.
 """
 
 import copy
@@ -13,8 +14,8 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
+from cnnlib.ground.env import own_randomness
 from cnnlib.ground.errors import ParameterError
 
 
@@ -68,12 +69,27 @@ def loss_and_gradient(model, images, labels):
     Returns:
         (loss, gradient): a float in nats, and a (P,) float tensor in the order of `model.parameters()`.
 
+    Raises:
+        ParameterError: no parameter can be trained, or torch computes no gradients here.
+
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
-    with torch.random.fork_rng():
+    if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
+        raise ParameterError(
+            "this needs gradients, which torch does not compute here; call it outside no_grad and "
+            "inference_mode"
+        )
+    with own_randomness(None, images.device):
         loss = F.cross_entropy(model(images), labels)
-    gradients = torch.autograd.grad(loss, list(model.parameters()))
-    return loss.item(), parameters_to_vector(gradients)
+    if not loss.requires_grad:
+        raise ParameterError(
+            "the loss depends on none of the model's parameters that can be trained; unfreeze some with "
+            "requires_grad_(True)"
+        )
+    learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    found = iter(torch.autograd.grad(loss, learned, materialize_grads=True))
+    gradients = [next(found) if p.requires_grad else torch.zeros_like(p) for p in model.parameters()]
+    return loss.item(), _joined(gradients)
 
 
 class Slice(NamedTuple):
@@ -124,11 +140,11 @@ def along_gradient(model, images, labels, step_sizes):
     if not step_sizes or not all(math.isfinite(size) and size > 0 for size in step_sizes):
         raise ParameterError(f"step_sizes are {step_sizes}; they must be one or more finite numbers above 0")
     probe = copy.deepcopy(model)
-    start = parameters_to_vector(probe.parameters()).detach()
+    start = _joined(probe.parameters())
     loss, gradient = loss_and_gradient(probe, images, labels)
     losses, changes = [], []
     for size in step_sizes:
-        vector_to_parameters(start - size * gradient, probe.parameters())
+        _place(start - size * gradient, probe)
         there = loss_and_gradient(probe, images, labels)
         losses.append(there[0])
         changes.append((there[1] - gradient).norm().item())
@@ -151,9 +167,9 @@ def gradient_step(model, images, labels, lr):
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
     moved = copy.deepcopy(model)
-    start = parameters_to_vector(moved.parameters()).detach()
+    start = _joined(moved.parameters())
     _, gradient = loss_and_gradient(moved, images, labels)
-    vector_to_parameters(start - lr * gradient, moved.parameters())
+    _place(start - lr * gradient, moved)
     return moved
 
 
@@ -234,8 +250,7 @@ def layer_moments(model, images, noise_seed=0):
 
     for conv in [module for module in probe.modules() if isinstance(module, nn.Conv2d)][1:]:
         conv.register_forward_pre_hook(keep)
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(noise_seed)
+    with own_randomness(noise_seed, images.device), torch.no_grad():
         probe(images)
     return moments
 
@@ -267,6 +282,19 @@ def input_shift(before, after):
             for b, a in zip(before, after, strict=True)
         ]
     )
+
+
+def _joined(tensors):
+    """Return a (P,) vector of tensors' values in reading order, however they lie in memory."""
+    return torch.cat([tensor.detach().reshape(-1) for tensor in tensors])
+
+
+def _place(vector, model):
+    """Give a model's parameters the values of a (P,) vector; how they lie in memory stays."""
+    parameters = list(model.parameters())
+    with torch.no_grad():
+        for parameter, part in zip(parameters, _split(vector, parameters), strict=True):
+            parameter.copy_(part)
 
 
 def _split(vector, parameters):

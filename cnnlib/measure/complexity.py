@@ -1,7 +1,13 @@
 """What a model costs: its parameters, and the multiply–adds (MACs) of one image's forward pass."""
 
+import re
+from dataclasses import dataclass
+
 import torch
 from torch import nn
+from torch.nn.utils.parametrize import ParametrizationList
+from torch.overrides import BaseTorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from cnnlib.ground.errors import ParameterError
 from cnnlib.models.hooks import evaluation, hooks
@@ -29,13 +35,15 @@ def count_parameters(model):
 
 
 def count_macs(model, input_shape):
-    """Return the multiply–adds of the model's convolutions and linear layers for one image.
+    """Return the multiply–adds of the model's convolutions and matrix products for one image.
 
-    The model runs once on zeros, so whatever the forward pass does is what is counted: a layer that is
-    used twice counts twice, one that is skipped not at all. As in torchvision's tables, biases, norms,
-    activations and pooling count nothing. A layer of your own counts itself with a method `macs(output)`,
-    output being (N, …), as `cnnlib.models.lenet.SparseConv2d` does. FLOPs are twice the MACs. A model
-    built under `with torch.device("meta"):` is counted without computing anything.
+    The model runs once on zeros, and the operations that run are what is counted: those of a layer that is
+    used twice count twice, those of one that is skipped not at all; attention and transposed convolutions
+    count, whoever wrote them. As in torchvision's tables, biases, norms, activations, pooling and products
+    value by value count nothing; nor does what a parametrization, such as weight_norm, makes of the weights
+    before they meet the image. A layer of your own can count itself and all that runs inside it, with a
+    method `macs(output)`, output being (N, …), as `cnnlib.models.lenet.SparseConv2d` does. FLOPs are twice
+    the MACs. A model built under `with torch.device("meta"):` is counted without computing anything.
 
     Args:
         model: torch.nn.Module that takes images (N, C, H, W). It runs in evaluation mode and gets its
@@ -46,11 +54,12 @@ def count_macs(model, input_shape):
         int
 
     Raises:
-        ParameterError: another input shape, or images of that shape that the model cannot take.
+        ParameterError: another input shape, images of that shape that the model cannot take, or a layer
+            whose products are hidden inside one operation (an LSTM, a Fourier transform, other libraries').
 
     First built in: notebooks/02_parts_of_a_cnn.ipynb
     """
-    return sum(_layer_macs(layer, output) for _, layer, output in _trace(model, input_shape))
+    return sum(call.macs for call in _trace(model, input_shape))
 
 
 def summary(model, input_shape):
@@ -62,7 +71,7 @@ def summary(model, input_shape):
 
     Returns:
         pandas.DataFrame: the index is the layer's name; columns kind (its class), output (its shape for
-        one image, as text), parameters (its own, not its children's) and macs. The columns add up to
+        one image, as text), parameters and macs (its own, not its children's). The columns add up to
         `count_parameters` and `count_macs`: a layer with parameters that did not run is listed last
         with 0 MACs.
 
@@ -85,31 +94,97 @@ def summary(model, input_shape):
             "macs": 0,
         }
 
-    for name, layer, output in _trace(model, input_shape):
-        shape = " × ".join(map(str, output.shape[1:])) if isinstance(output, torch.Tensor) else "–"
-        if name not in rows:
-            row(name, layer, shape)
-        rows[name]["macs"] += _layer_macs(layer, output)
+    for call in _trace(model, input_shape):
+        own_parameters = any(True for _ in call.layer.parameters(recurse=False))
+        if call.name not in rows and (call.macs or own_parameters or not any(call.layer.children())):
+            row(call.name, call.layer, call.shape)
+        if call.name in rows:
+            rows[call.name]["macs"] += call.macs
     for name, layer in model.named_modules():
         if any(id(p) not in seen for p in layer.parameters(recurse=False)):
             row(name or "model", layer, "did not run")
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("layer")
 
 
-def _layer_macs(layer, output):
-    """Each output value of these layers is a dot product: count its length, times the output values."""
-    if isinstance(layer, nn.Conv2d):
-        return output.numel() * layer.weight[0].numel()  # (in_channels / groups) · kernel area
-    if callable(getattr(layer, "macs", None)):
-        return layer.macs(output)
-    return output.numel() * layer.in_features if isinstance(layer, nn.Linear) else 0
+@dataclass
+class _Call:
+    """A run of a layer; silent where its operations are not counted one by one."""
+
+    name: str
+    layer: nn.Module
+    silent: bool
+    macs: int = 0
+    shape: str = "–"
+
+
+class _Counter(TorchDispatchMode):
+    """Sees each operation that PyTorch computes, and adds its multiply–adds to the innermost layer's."""
+
+    def __init__(self):
+        super().__init__()
+        self.running, self.calls = [], []  # _Call, outermost first; those that are done, in order
+
+    def enter(self, name):
+        def hook(layer, _):
+            silent = _counts_itself(layer) or isinstance(layer, ParametrizationList)
+            self.running.append(_Call(name, layer, silent or any(call.silent for call in self.running)))
+
+        return hook
+
+    def leave(self, layer, _, output):
+        *outer, call = self.running
+        if _counts_itself(layer) and not any(other.silent for other in outer):
+            call.macs = layer.macs(output)
+        self.running.pop()
+        if isinstance(output, torch.Tensor):
+            call.shape = " × ".join(map(str, output.shape[1:]))
+        self.calls.append(call)
+
+    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        with self:  # in inference mode an operation such as `linear` comes before it is taken apart
+            output = operation.decompose(*args, **kwargs)
+        if output is NotImplemented:
+            output = operation(*args, **kwargs)
+            call = self.running[-1]
+            if not call.silent:
+                call.macs += _macs(call, operation, output, args)
+        return output
+
+
+def _counts_itself(layer):
+    return callable(getattr(layer, "macs", None))
+
+
+def _macs(call, operation, output, args):
+    """Return the multiply–adds of one operation: each value of a product is a dot product of some length."""
+    match operation.overloadpacket.__name__.rstrip("_"):  # addmm_ is addmm in place
+        case "mm" | "bmm" | "mv" | "dot" | "vdot":
+            return output.numel() * args[0].shape[-1]
+        case "addmm" | "baddbmm" | "addmv":
+            return output.numel() * args[1].shape[-1]
+        case "convolution":  # weight[0] makes one output value or, transposed, spreads one input value
+            images, weight, _bias, _stride, _padding, _dilation, transposed, *_ = args
+            return (images if transposed else output).numel() * weight[0].numel()
+        case name if name.startswith("_scaled_dot_product"):  # (…, L, E), (…, S, E), (…, S, V) → (…, L, V)
+            query, key = args[:2]
+            return key.shape[-2] * (query.numel() + output[0].numel())
+        case name if operation.namespace not in ("aten", "prim", "prims") or _HIDDEN_PRODUCTS.search(name):
+            raise ParameterError(
+                f"layer {call.name!r} ({type(call.layer).__name__}) computes {operation.name()}, whose "
+                "multiply–adds are unknown; give the layer a method macs(output) that returns them"
+            )
+    return 0
+
+
+_HIDDEN_PRODUCTS = re.compile(
+    "(^|_)((b|add)*mm|conv(olution|[123]d)?|linear|trilinear|rnn|lstm|gru|attention|transformer|cdist|fft_[cr]2[cr])(_|$)"
+)
+"""Names of PyTorch's operations that multiply and add, and that `_macs` has no formula for."""
 
 
 def _trace(model, input_shape):
-    """Run one image of zeros; return (name, layer, output) of each call of each layer, in order.
-
-    Layers are the modules without children, and those that hold parameters of their own.
-    """
+    """Run one image of zeros; return the _Call of each run of each layer, in the order in which they end."""
     shape = tuple(input_shape) if isinstance(input_shape, (tuple, list, torch.Size)) else ()
     whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
     if len(shape) != 3 or not whole:
@@ -118,23 +193,25 @@ def _trace(model, input_shape):
             "image, such as (3, 224, 224)"
         )
     count_parameters(model)  # raises where a lazy layer has no shape yet
-    calls = []
-
-    def listen(name):
-        return lambda layer, _, output: calls.append((name, layer, output))
-
-    counted = [
-        (layer, listen(name or "model"))
-        for name, layer in model.named_modules()
-        if not any(layer.children()) or any(True for _ in layer.parameters(recurse=False))
-    ]
+    layers = [(name or "model", layer) for name, layer in model.named_modules()]
     like = next(model.parameters(), torch.empty(0))
+    images = torch.zeros(1, *shape, dtype=like.dtype, device=like.device)
+    counter = _Counter()
     try:
-        with hooks(*counted), evaluation(model), torch.no_grad():
-            model(torch.zeros(1, *shape, dtype=like.dtype, device=like.device))
+        with (
+            hooks(
+                *((layer, counter.leave) for _, layer in layers),
+                before=[(layer, counter.enter(name)) for name, layer in layers],
+            ),
+            evaluation(model),
+            torch.no_grad(),
+            BaseTorchFunctionMode(),  # under any such mode MultiheadAttention does one product at a time
+            counter,
+        ):
+            model(images)
     except RuntimeError as error:
         raise ParameterError(
             f"the model cannot take images of shape (1, {', '.join(map(str, shape))}): "
             f"{str(error).strip().splitlines()[0]}. Give the input_shape (C, H, W) that it was built for"
         ) from None
-    return calls
+    return counter.calls

@@ -91,7 +91,8 @@ def wilson_interval(correct, total, z=1.96):
     p = correct / total
     center = (p + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * math.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
-    return max(0.0, center - half), min(1.0, center + half)
+    # Rounding must not push the interval past the proportion itself, which at 0 and 1 is one of its ends.
+    return min(p, max(0.0, center - half)), max(p, min(1.0, center + half))
 
 
 def confusion_matrix(labels, predictions, num_classes):
@@ -152,7 +153,8 @@ def calibration(logits, labels, bins=15):
         Calibration: confidence, accuracy, count (each (bins,)) and ece.
 
     Raises:
-        ParameterError: logits and labels that do not fit together, or `bins` below 1.
+        ParameterError: logits and labels that do not fit together, a logit that is not finite, or `bins`
+            below 1.
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", eq. 3.
     First built in: notebooks/04_reading_results.ipynb
@@ -186,11 +188,11 @@ def fit_temperature(logits, labels):
         labels: (N,) int64.
 
     Returns:
-        float between e⁻⁵ and e⁵.
+        float above 0.
 
     Raises:
-        ParameterError: logits and labels that do not fit together, or that have no best temperature:
-            every prediction is correct (the best T is 0), or they are no better than chance.
+        ParameterError: logits and labels that do not fit together, a logit that is not finite, or no best
+            temperature: every prediction is correct (the best T is 0), or they are no better than chance.
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", sec. 4.2.
     First built in: notebooks/04_reading_results.ipynb
@@ -203,12 +205,24 @@ def fit_temperature(logits, labels):
             f"these {len(labels)} predictions are {reason}, so no temperature is best; give fit_temperature "
             "the logits of a trained model on a validation set that holds some of its mistakes"
         )
-    low, high = -5.0, 5.0  # of ln T
+
+    def overconfident(log_t):
+        """Whether the cross-entropy's derivative by 1/T is positive, as it is below the best T."""
+        expected = ((logits / math.exp(log_t)).softmax(dim=1) * logits).sum(dim=1).mean()
+        return bool(expected > true_logit)
+
+    for bound in (5.0, 20.0, 80.0):  # of ln T: logits of a usual scale lie well within the first
+        if overconfident(-bound) and not overconfident(bound):
+            break
+    else:
+        raise ParameterError(
+            f"no temperature from e^-80 to e^80 is best for these {len(labels)} predictions: but for "
+            "rounding, they are all correct or no better than chance; give fit_temperature other ones"
+        )
+    low, high = -bound, bound
     for _ in range(50):
         middle = (low + high) / 2
-        expected = ((logits / math.exp(middle)).softmax(dim=1) * logits).sum(dim=1).mean()
-        # The derivative of the cross-entropy by 1/T: positive where the model is overconfident.
-        low, high = (middle, high) if expected > true_logit else (low, middle)
+        low, high = (middle, high) if overconfident(middle) else (low, middle)
     return math.exp(middle)
 
 
@@ -309,5 +323,11 @@ def _logits_and_labels(logits, labels):
         raise ParameterError(
             f"labels go from {int(labels.min())} to {int(labels.max())}, but there are {logits.shape[1]} "
             f"logits, for labels 0 to {logits.shape[1] - 1}"
+        )
+    if not logits.isfinite().all():
+        images = (~logits.isfinite()).any(dim=1).nonzero().flatten().tolist()
+        raise ParameterError(
+            f"the logits of {len(images)} of {len(logits)} images hold NaN or an infinite number, first "
+            f"those of image {images[0]}; look for where the model's training diverged"
         )
     return logits.double(), labels

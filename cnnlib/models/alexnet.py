@@ -4,46 +4,83 @@ from torch import nn
 
 from cnnlib.models.init import kaiming
 
+# A row is a convolution and its ReLU: out_channels, kernel_size, stride, padding, groups, what follows them.
+TWO_GPUS = (  # Krizhevsky et al. 2012, sec. 3.5
+    (96, 11, 4, 0, 1, "normalise, pool"),
+    (256, 5, 1, 2, 2, "normalise, pool"),
+    (384, 3, 1, 1, 1, ""),
+    (384, 3, 1, 1, 2, ""),
+    (256, 3, 1, 1, 2, "pool"),
+)
+ONE_COLUMN = (  # torchvision's
+    (64, 11, 4, 2, 1, "pool"),
+    (192, 5, 1, 2, 1, "pool"),
+    (384, 3, 1, 1, 1, ""),
+    (256, 3, 1, 1, 1, ""),
+    (256, 3, 1, 1, 1, "pool"),
+)
+SMALL = (  # for 28 × 28 pixels
+    (12, 5, 2, 3, 1, "pool"),  # (N, 12, 15, 15), pooled to 7 × 7
+    (24, 5, 1, 2, 1, ""),
+    (32, 3, 1, 1, 1, ""),
+    (32, 3, 1, 1, 1, ""),
+    (24, 3, 1, 1, 1, "pool"),  # (N, 24, 3, 3)
+)
 
-def _head(in_features, hidden, num_classes, dropout=0.5):
-    """Three linear layers; no ReLU after the last, whose outputs are the logits."""
-    return nn.Sequential(
-        nn.Dropout(dropout),
-        nn.Linear(in_features, hidden),
-        nn.ReLU(),
-        nn.Dropout(dropout),
-        nn.Linear(hidden, hidden),
-        nn.ReLU(),
-        nn.Linear(hidden, num_classes),
-    )
 
-
-def alexnet_features(in_channels=3):
-    """Build the convolutional part of torchvision's AlexNet.
+def alexnet_features(stages=ONE_COLUMN, in_channels=3, activation=nn.ReLU):
+    """Build the convolutional part of an AlexNet from its table of stages.
 
     Args:
+        stages: rows of (out_channels, kernel_size, stride, padding, groups, what follows), where the last one
+            may name "normalise" and "pool".
         in_channels: channels of the images.
+        activation: class of the activations, such as nn.Tanh to compare with.
 
     Returns:
-        torch.nn.Sequential: (N, in_channels, H, W), at least 63 pixels a side → (N, 256, h, w).
+        torch.nn.Sequential: (N, in_channels, H, W), at least 63 pixels a side → (N, 256, h, w), for the two
+        published tables.
 
-    Source: Krizhevsky 2014, "One weird trick", arXiv 1404.5997.
+    Source: Krizhevsky, Sutskever & Hinton 2012, sec. 3; Krizhevsky 2014, "One weird trick", arXiv 1404.5997.
+    First built in: notebooks/06_architectures_classic.ipynb
     """
-    return nn.Sequential(
-        nn.Conv2d(in_channels, 64, kernel_size=11, stride=4, padding=2),  # (N, 64, 55, 55)
-        nn.ReLU(),
-        nn.MaxPool2d(3, stride=2),  # 3 wide, 2 apart: neighbours overlap. (N, 64, 27, 27)
-        nn.Conv2d(64, 192, kernel_size=5, padding=2),
-        nn.ReLU(),
-        nn.MaxPool2d(3, stride=2),  # (N, 192, 13, 13)
-        nn.Conv2d(192, 384, kernel_size=3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(384, 256, kernel_size=3, padding=1),
-        nn.ReLU(),
-        nn.Conv2d(256, 256, kernel_size=3, padding=1),
-        nn.ReLU(),
-        nn.MaxPool2d(3, stride=2),  # (N, 256, 6, 6)
-    )
+    layers = []
+    for out_channels, kernel_size, stride, padding, groups, then in stages:
+        layers.append(nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding, groups=groups))
+        layers.append(activation())
+        if "normalise" in then:
+            layers.append(nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2))  # torch divides alpha by 5
+        if "pool" in then:
+            layers.append(nn.MaxPool2d(3, stride=2))  # 3 wide, 2 apart: neighbours overlap
+        in_channels = out_channels
+    return nn.Sequential(*layers)
+
+
+def linear_head(in_features, hidden, num_classes, dropout=0.5, dropout_first=False):
+    """Build three linear layers, the last of which returns logits: no ReLU follows it.
+
+    Args:
+        in_features: values that come in.
+        hidden: width of the first two layers.
+        num_classes: how many logits.
+        dropout: probability to zero a value.
+        dropout_first: whether dropout stands in front of the first two layers, as in torchvision's AlexNet,
+            or behind them.
+
+    Source: Krizhevsky et al. 2012, sec. 3.5 and 4.2.
+    First built in: notebooks/06_architectures_classic.ipynb
+    """
+    layers = []
+    for _ in range(2):
+        if dropout_first:
+            layers.append(nn.Dropout(dropout))
+        layers.append(nn.Linear(in_features, hidden))
+        layers.append(nn.ReLU())
+        if not dropout_first:
+            layers.append(nn.Dropout(dropout))
+        in_features = hidden
+    layers.append(nn.Linear(hidden, num_classes))
+    return nn.Sequential(*layers)
 
 
 class AlexNet(nn.Module):
@@ -52,15 +89,16 @@ class AlexNet(nn.Module):
     Shape: images (N, in_channels, H, W) float, 224 × 224 as published → logits (N, num_classes).
 
     Source: Krizhevsky 2014, "One weird trick for parallelizing convolutional neural networks", arXiv
-        1404.5997: one column, no local response normalisation.
+        1404.5997: one column. torchvision's has no local response normalisation, 256 channels for 384 in the
+        fourth convolution, and its dropout in front of the linear layers.
     First built in: notebooks/06_architectures_classic.ipynb
     """
 
     def __init__(self, in_channels=3, num_classes=1000):
         super().__init__()
-        self.features = alexnet_features(in_channels)
+        self.features = alexnet_features(ONE_COLUMN, in_channels)
         self.avgpool = nn.AdaptiveAvgPool2d(6)
-        self.classifier = _head(256 * 6 * 6, 4096, num_classes)
+        self.classifier = linear_head(256 * 6 * 6, 4096, num_classes, dropout_first=True)
 
     def forward(self, images):
         return self.classifier(self.avgpool(self.features(images)).flatten(1))
@@ -79,17 +117,10 @@ def alexnet_2012(in_channels=3, num_classes=1000):
         Networks", sec. 3.
     First built in: notebooks/06_architectures_classic.ipynb
     """
-
-    def normalise():
-        return nn.LocalResponseNorm(size=5, alpha=5e-4, beta=0.75, k=2)  # torch divides alpha by size
-
     return nn.Sequential(
-        *(nn.Conv2d(in_channels, 96, 11, stride=4), nn.ReLU(), normalise(), nn.MaxPool2d(3, 2)),
-        *(nn.Conv2d(96, 256, 5, padding=2, groups=2), nn.ReLU(), normalise(), nn.MaxPool2d(3, 2)),
-        *(nn.Conv2d(256, 384, 3, padding=1), nn.ReLU()),
-        *(nn.Conv2d(384, 384, 3, padding=1, groups=2), nn.ReLU()),
-        *(nn.Conv2d(384, 256, 3, padding=1, groups=2), nn.ReLU(), nn.MaxPool2d(3, 2)),
-        *(nn.Flatten(), *_head(256 * 6 * 6, 4096, num_classes)),
+        alexnet_features(TWO_GPUS, in_channels),  # (N, 256, 6, 6)
+        nn.Flatten(),
+        linear_head(256 * 6 * 6, 4096, num_classes),
     )
 
 
@@ -108,12 +139,12 @@ def alexnet_small(in_channels=1, num_classes=10, activation=nn.ReLU):
     """
     return kaiming(
         nn.Sequential(
-            *(nn.Conv2d(in_channels, 12, 5, stride=2, padding=2), activation()),  # (N, 12, 14, 14)
-            *(nn.MaxPool2d(3, 2, padding=1), nn.Conv2d(12, 24, 5, padding=2), activation()),  # (N, 24, 7, 7)
-            *(nn.Conv2d(24, 32, 3, padding=1), activation()),
-            *(nn.Conv2d(32, 32, 3, padding=1), activation()),
-            *(nn.Conv2d(32, 24, 3, padding=1), activation(), nn.MaxPool2d(3, 2)),  # (N, 24, 3, 3)
-            *(nn.Flatten(), nn.Linear(216, 96), activation()),
-            *(nn.Linear(96, 80), activation(), nn.Linear(80, num_classes)),
+            alexnet_features(SMALL, in_channels, activation),
+            nn.Flatten(),
+            nn.Linear(24 * 3 * 3, 96),
+            activation(),
+            nn.Linear(96, 80),
+            activation(),
+            nn.Linear(80, num_classes),
         )
     )

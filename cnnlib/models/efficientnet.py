@@ -1,24 +1,22 @@
 """EfficientNet: blocks that expand, filter each channel by itself, and project back (MBConv)."""
 
-from collections import OrderedDict
-
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from cnnlib.ground.errors import ParameterError
+from cnnlib.models.resnet import stage
 
-STAGES = (  # the same for B0 and Lite0
-    # (expand_ratio, kernel_size, stride of the first block, out_channels, blocks)
-    (1, 3, 1, 16, 1),
-    (6, 3, 2, 24, 2),
-    (6, 5, 2, 40, 2),
-    (6, 3, 2, 80, 3),
-    (6, 5, 1, 112, 3),
-    (6, 5, 2, 192, 4),
-    (6, 3, 1, 320, 1),
+STAGES = (  # out_channels, blocks, stride of the first block, kernel_size, expand_ratio
+    (16, 1, 1, 3, 1),  # 112 pixels wide
+    (24, 2, 2, 3, 6),  # 56
+    (40, 2, 2, 5, 6),  # 28
+    (80, 3, 2, 3, 6),  # 14
+    (112, 3, 1, 5, 6),
+    (192, 4, 2, 5, 6),  # 7
+    (320, 1, 1, 3, 6),
 )
-"""The seven stages of MBConv blocks. Source: Tan & Le 2019, arXiv 1905.11946, table 1."""
+"""The stages of B0 and of Lite0. Source: Tan & Le 2019, arXiv 1905.11946, table 1."""
 
 
 class SameConv2d(nn.Conv2d):
@@ -43,7 +41,7 @@ class SameConv2d(nn.Conv2d):
 
 
 class ConvBlock(nn.Sequential):
-    """Convolution without bias, batch norm, activation; `activation=None` leaves the last out."""
+    """Convolution without bias, batch norm, activation; nn.Identity as the activation leaves it linear."""
 
     def __init__(
         self,
@@ -69,7 +67,7 @@ class ConvBlock(nn.Sequential):
             bias=False,  # batch norm subtracts the mean, and any bias with it
         )
         norm = nn.BatchNorm2d(out_channels, eps=eps)
-        super().__init__(conv, norm, *([activation()] if activation else []))
+        super().__init__(conv, norm, activation())
 
 
 class SqueezeExcitation(nn.Module):
@@ -110,7 +108,7 @@ class MBConv(nn.Module):
         expand_ratio: how many times wider the middle is; 1 leaves the expansion out.
         se_ratio: squeezed channels of the squeeze-excitation as a share of `in_channels`; None
             leaves it out.
-        activation: class of the activations; the projection has none.
+        activation: class of the activations; the projection has none: a linear bottleneck.
         same_padding: "torch" pads all sides alike, "tf" as TensorFlow does.
         eps: of the batch norms.
 
@@ -139,20 +137,54 @@ class MBConv(nn.Module):
         super().__init__()
         wide = in_channels * expand_ratio
         style = {"same_padding": same_padding, "eps": eps}
+        self.expand = nn.Identity()
         if expand_ratio != 1:
             self.expand = ConvBlock(in_channels, wide, 1, activation=activation, **style)
         self.depthwise = ConvBlock(
             wide, wide, kernel_size, stride, groups=wide, activation=activation, **style
         )
+        self.excite = nn.Identity()
         if se_ratio is not None:
             self.excite = SqueezeExcitation(wide, max(1, int(in_channels * se_ratio)), activation)
-        self.project = ConvBlock(wide, out_channels, 1, activation=None, **style)
+        self.project = ConvBlock(wide, out_channels, 1, activation=nn.Identity, **style)
         self.residual = stride == 1 and in_channels == out_channels
 
     def forward(self, images):
-        features = images
-        for layer in self.children():  # expand, depthwise, excite, project: those that are there
-            features = layer(features)
+        features = self.excite(self.depthwise(self.expand(images)))
+        features = self.project(features)
+        return images + features if self.residual else features
+
+
+class FusedMBConv(nn.Module):
+    """MBConv whose expansion and depthwise convolution are one ordinary convolution.
+
+    Where input and output have the same shape, the input is added to the output. With an expand_ratio of 1
+    there is nothing to project: the convolution goes straight to out_channels, with its activation.
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, expand_ratio: see `MBConv`.
+        eps: of the batch norms.
+
+    Shape: (N, in_channels, H, W) → (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+
+    Source: Tan & Le 2021, "EfficientNetV2: Smaller Models and Faster Training", arXiv 2104.00298, figure 2;
+        without squeeze-excitation, as in its table 4.
+    First built in: notebooks/07_architectures_modern.ipynb
+    """
+
+    def __init__(self, in_channels, out_channels, kernel_size, stride=1, expand_ratio=4, eps=1e-5):
+        super().__init__()
+        wide = in_channels * expand_ratio
+        if expand_ratio == 1:
+            self.expand = ConvBlock(in_channels, out_channels, kernel_size, stride, eps=eps)
+            self.project = nn.Identity()
+        else:
+            self.expand = ConvBlock(in_channels, wide, kernel_size, stride, eps=eps)
+            self.project = ConvBlock(wide, out_channels, 1, activation=nn.Identity, eps=eps)
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, images):
+        features = self.project(self.expand(images))
         return images + features if self.residual else features
 
 
@@ -181,26 +213,20 @@ class EfficientNet(nn.Sequential):
         eps=1e-5,
         dropout=0.2,
     ):
+        super().__init__()  # nn.Sequential runs its parts in the order in which they are added
         style = {"activation": activation, "same_padding": same_padding, "eps": eps}
-        blocks, width = [], 32
-        for expand_ratio, kernel_size, stride, out_channels, count in STAGES:
-            for i in range(count):
-                first = stride if i == 0 else 1
-                blocks.append(
-                    MBConv(width, out_channels, kernel_size, first, expand_ratio, se_ratio, **style)
-                )
-                width = out_channels
-        super().__init__(
-            OrderedDict(
-                stem=ConvBlock(in_channels, 32, 3, stride=2, **style),  # 224 → 112
-                blocks=nn.Sequential(*blocks),  # 112 → 7
-                head=ConvBlock(width, 1280, 1, **style),  # (N, 1280, 7, 7)
-                pool=nn.AdaptiveAvgPool2d(1),
-                flatten=nn.Flatten(),  # (N, 1280)
-                dropout=nn.Dropout(dropout),
-                classifier=nn.Linear(1280, num_classes),
-            )
-        )
+        self.stem = ConvBlock(in_channels, 32, 3, stride=2, **style)  # 224 → 112
+        self.blocks = nn.Sequential()  # 112 → 7
+        channels = 32
+        for out_channels, blocks, stride, kernel_size, expand_ratio in STAGES:
+            options = {"kernel_size": kernel_size, "expand_ratio": expand_ratio, "se_ratio": se_ratio}
+            self.blocks.extend(stage(MBConv, channels, out_channels, blocks, stride, **options, **style))
+            channels = out_channels
+        self.head = ConvBlock(channels, 1280, 1, **style)  # (N, 1280, 7, 7)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()  # (N, 1280)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(1280, num_classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
@@ -249,5 +275,7 @@ def efficientnet_small(in_channels=1, num_classes=10):
         MBConv(24, 48, 3, stride=2, expand_ratio=4),  # (N, 48, 4, 4)
         MBConv(48, 48, 3, expand_ratio=4),
         ConvBlock(48, 192, 1),
-        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(192, num_classes)),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(192, num_classes),
     )

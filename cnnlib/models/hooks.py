@@ -29,24 +29,36 @@ def find_layer(model, name):
 
 
 def check_images(model, images):
-    """Check images, and return them as float 0–1 on the model's device."""
+    """Check images, and return them as float 0–1 on the model's device.
+
+    Which convolution takes the images only the forward pass knows: they need as many channels as one of
+    them takes, and `run` reports what still does not fit.
+    """
     if not isinstance(images, torch.Tensor) or images.ndim != 4 or not images.numel():
         found = f"shape {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
         raise ParameterError(f"images have {found}; they must be a tensor (N, C, H, W), nothing of it 0")
+    convolutions = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
+    channels = [m.in_channels for m in convolutions]
+    if channels and 0 not in channels and images.shape[1] not in channels:  # 0: lazy, it takes what comes
+        hint = "; make grey images colour ones with images.expand(-1, 3, -1, -1)" if channels[0] == 3 else ""
+        raise ParameterError(
+            f"images have {images.shape[1]} channels, but the model takes {channels[0]}{hint}"
+        )
+    check_pixels(images)
+    device = next((p.device for p in model.parameters()), images.device)
+    return to_float(images.to(device))
+
+
+def check_pixels(images):
+    """Check that images are bytes or floats from 0 to 1, up to rounding."""
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ParameterError(f"images are {images.dtype}; they must be uint8 0–255 or float 0–1")
-    channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), images.shape[1])
-    if images.shape[1] != channels:
-        hint = "; make grey images colour ones with images.expand(-1, 3, -1, -1)" if channels == 3 else ""
-        raise ParameterError(f"images have {images.shape[1]} channels, but the model takes {channels}{hint}")
     low, high = (value.item() for value in images.aminmax())
     if images.is_floating_point() and not (low >= -1e-3 and high <= 1 + 1e-3):
         raise ParameterError(
             f"images go from {low:.4g} to {high:.4g}; float images must lie between 0 and 1: divide pixels "
             "by 255, and leave the normalisation to the model"
         )
-    device = next((p.device for p in model.parameters()), images.device)
-    return to_float(images.to(device))
 
 
 def run(model, images):
@@ -87,10 +99,12 @@ def one_channel(name, maps, channel=None):
 
 
 @contextmanager
-def hooks(*pairs):
-    """Register forward hooks, (module, hook) pairs, and remove them whatever happens."""
+def hooks(*pairs, before=()):
+    """Register forward hooks, (module, hook) pairs, and those that run before a module; remove them after."""
     handles = []
     try:
+        for module, hook in before:
+            handles.append(module.register_forward_pre_hook(hook, prepend=True))
         for module, hook in pairs:
             handles.append(module.register_forward_hook(hook))
         yield
@@ -109,6 +123,23 @@ def evaluation(model):
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+@contextmanager
+def gradients(model):
+    """Let autograd work, also inside a caller's no_grad or inference_mode.
+
+    Raises:
+        ParameterError: a model that was made in inference mode, of whose tensors PyTorch keeps no gradient.
+    """
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_inference():
+            raise ParameterError(
+                f"{name} was made inside torch.inference_mode(), so that autograd cannot use it; build the "
+                "model outside of it"
+            )
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
 
 
 @contextmanager

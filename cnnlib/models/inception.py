@@ -42,20 +42,62 @@ class InceptionBlock(nn.Module):
 
     def __init__(self, in_channels, n1, n3, n5, n_pool, large_kernel=5):
         super().__init__()
+        reduced3, out3 = n3
+        reduced5, out5 = n5
         self.branch1 = ConvBNReLU(in_channels, n1, 1)
-        self.branch2 = nn.Sequential(ConvBNReLU(in_channels, n3[0], 1), ConvBNReLU(*n3, 3, padding=1))
-        self.branch3 = nn.Sequential(
-            ConvBNReLU(in_channels, n5[0], 1), ConvBNReLU(*n5, large_kernel, padding=large_kernel // 2)
+        self.branch2 = nn.Sequential(
+            ConvBNReLU(in_channels, reduced3, 1),
+            ConvBNReLU(reduced3, out3, 3, padding=1),
         )
-        self.branch4 = nn.Sequential(nn.MaxPool2d(3, stride=1, padding=1), ConvBNReLU(in_channels, n_pool, 1))
-        self.out_channels = n1 + n3[1] + n5[1] + n_pool
+        self.branch3 = nn.Sequential(
+            ConvBNReLU(in_channels, reduced5, 1),
+            ConvBNReLU(reduced5, out5, large_kernel, padding=large_kernel // 2),
+        )
+        self.branch4 = nn.Sequential(
+            nn.MaxPool2d(3, stride=1, padding=1),
+            ConvBNReLU(in_channels, n_pool, 1),
+        )
+        self.out_channels = n1 + out3 + out5 + n_pool
 
     def forward(self, x):
         branches = (self.branch1, self.branch2, self.branch3, self.branch4)
         return torch.cat([branch(x) for branch in branches], dim=1)
 
 
-class GoogLeNet(nn.Module):
+GOOGLENET = (  # name, 1 × 1, (reduced, 3 × 3), (reduced, 5 × 5), pooled; or a pooling, its kernel
+    ("inception3a", 64, (96, 128), (16, 32), 32),  # 28 pixels wide
+    ("inception3b", 128, (128, 192), (32, 96), 64),
+    ("maxpool3", 3),
+    ("inception4a", 192, (96, 208), (16, 48), 64),  # 14
+    ("inception4b", 160, (112, 224), (24, 64), 64),
+    ("inception4c", 128, (128, 256), (24, 64), 64),
+    ("inception4d", 112, (144, 288), (32, 64), 64),
+    ("inception4e", 256, (160, 320), (32, 128), 128),
+    ("maxpool4", 2),
+    ("inception5a", 256, (160, 320), (32, 128), 128),  # 7
+    ("inception5b", 384, (192, 384), (48, 128), 128),
+)
+"""GoogLeNet's nine blocks. Source: Szegedy et al. 2014, arXiv 1409.4842, table 1."""
+
+
+def halve(kernel_size):
+    """Return a max pooling with stride 2 that rounds up, as GoogLeNet has it."""
+    return nn.MaxPool2d(kernel_size, stride=2, ceil_mode=True)
+
+
+def googlenet_stages(large_kernel, channels=192):
+    """Give the rows of `GOOGLENET`, one after the other: (name, block or pooling)."""
+    for name, *sizes in GOOGLENET:
+        if name.startswith("maxpool"):
+            yield name, halve(sizes[0])
+        else:
+            n1, n3, n5, n_pool = sizes
+            block = InceptionBlock(channels, n1, n3, n5, n_pool, large_kernel)
+            channels = block.out_channels
+            yield name, block
+
+
+class GoogLeNet(nn.Sequential):
     """GoogLeNet as torchvision has it, without the auxiliary heads of training: 6,624,904 parameters.
 
     Shape: images (N, in_channels, H, W) float, 224 × 224 as published → logits (N, num_classes).
@@ -65,39 +107,18 @@ class GoogLeNet(nn.Module):
     """
 
     def __init__(self, in_channels=3, num_classes=1000, large_kernel=3):
-        super().__init__()
-
-        def block(*channels):
-            return InceptionBlock(*channels, large_kernel=large_kernel)
-
-        def pool(size):
-            return nn.MaxPool2d(size, stride=2, ceil_mode=True)
-
+        super().__init__()  # nn.Sequential runs its parts in the order in which they are added
         self.conv1 = ConvBNReLU(in_channels, 64, 7, stride=2, padding=3)  # (N, 64, 112, 112)
-        self.maxpool1 = pool(3)
+        self.maxpool1 = halve(3)
         self.conv2 = ConvBNReLU(64, 64, 1)
         self.conv3 = ConvBNReLU(64, 192, 3, padding=1)  # (N, 192, 56, 56)
-        self.maxpool2 = pool(3)
-        self.inception3a = block(192, 64, (96, 128), (16, 32), 32)  # (N, 256, 28, 28)
-        self.inception3b = block(256, 128, (128, 192), (32, 96), 64)
-        self.maxpool3 = pool(3)
-        self.inception4a = block(480, 192, (96, 208), (16, 48), 64)  # (N, 512, 14, 14)
-        self.inception4b = block(512, 160, (112, 224), (24, 64), 64)
-        self.inception4c = block(512, 128, (128, 256), (24, 64), 64)
-        self.inception4d = block(512, 112, (144, 288), (32, 64), 64)
-        self.inception4e = block(528, 256, (160, 320), (32, 128), 128)
-        self.maxpool4 = pool(2)
-        self.inception5a = block(832, 256, (160, 320), (32, 128), 128)  # (N, 832, 7, 7)
-        self.inception5b = block(832, 384, (192, 384), (48, 128), 128)  # (N, 1024, 7, 7)
+        self.maxpool2 = halve(3)
+        for name, part in googlenet_stages(large_kernel):
+            self.add_module(name, part)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()  # (N, 1024)
         self.dropout = nn.Dropout(0.2)
         self.fc = nn.Linear(1024, num_classes)
-
-    def forward(self, images):
-        x = images
-        for layer in self.children():  # in the order of __init__
-            x = layer(x.flatten(1) if layer is self.fc else x)
-        return x
 
 
 def inception_small(in_channels=1, num_classes=10):
@@ -116,6 +137,8 @@ def inception_small(in_channels=1, num_classes=10):
             InceptionBlock(64, 24, (24, 48), (8, 12), 12),  # (N, 96, 7, 7)
             nn.MaxPool2d(2),
             InceptionBlock(96, 48, (40, 64), (8, 16), 16),  # (N, 144, 3, 3)
-            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(144, num_classes)),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(144, num_classes),
         )
     )

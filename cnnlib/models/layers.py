@@ -90,8 +90,8 @@ def output_size(size, kernel_size, stride=1, padding=0, dilation=1):
     First built in: notebooks/02_parts_of_a_cnn.ipynb
     """
     values = {"size": size, "kernel_size": kernel_size, "stride": stride, "dilation": dilation}
-    for name, value, least in [*((n, v, 1) for n, v in values.items()), ("padding", padding, 0)]:
-        check_whole(name, value, least)
+    size, kernel_size, stride, dilation = (check_whole(name, value) for name, value in values.items())
+    padding = check_whole("padding", padding, 0)
     reach = dilation * (kernel_size - 1) + 1  # pixels from the window's first tap to its last
     if reach > size + 2 * padding:
         raise ParameterError(
@@ -219,12 +219,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p=0.5):
         super().__init__()
-        if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
-            raise ParameterError(
-                f"p is {p!r}; it must be a number from 0 to 1: the probability to zero a value (to keep a "
-                "share q of the values, give 1 - q)"
-            )
-        self.p = p
+        self.p = _drop_probability(p)
 
     def forward(self, x):
         if not self.training or self.p == 0:
@@ -236,6 +231,55 @@ class Dropout(nn.Module):
 
     def extra_repr(self):
         return f"p={self.p}"
+
+
+class DropBlock(nn.Module):
+    """Zero squares of neighbouring values in training, for each feature map by itself; see `Dropout`.
+
+    A square has its centre at each place with probability γ = 1 − (1 − p)^(1 / size²), so that a value away
+    from the edges is zeroed with probability p; squares may reach over the edge. (The source draws centres
+    only where the whole square fits, and takes the first-order γ.) The others are scaled by the share that
+    was really kept, counted over the whole batch.
+
+    Args:
+        p: probability to zero a value, 0 to 1.
+        size: side of a square in values, odd int >= 1.
+
+    Shape: maps (N, C, H, W) float → the same shape.
+
+    Raises:
+        ParameterError: p outside that range, or a size that is even or below 1.
+
+    Source: Ghiasi et al. 2018, "DropBlock: A Regularization Method for Convolutional Networks", algorithm 1.
+    First built in: notebooks/08_dropout.ipynb, as an exercise
+    """
+
+    def __init__(self, p, size):
+        super().__init__()
+        self.p = _drop_probability(p)
+        self.size = check_whole("size", size)
+        if self.size % 2 == 0:
+            raise ParameterError(f"size is {size}; it must be odd, so that a square has a centre")
+
+    def forward(self, maps):
+        if not self.training or self.p == 0:
+            return maps
+        gamma = 1 - (1 - self.p) ** (1 / self.size**2)
+        centres = torch.empty_like(maps).bernoulli_(gamma)
+        kept = 1 - F.max_pool2d(centres, self.size, stride=1, padding=self.size // 2)
+        return maps * kept * (kept.numel() / kept.sum().clamp(min=1))
+
+    def extra_repr(self):
+        return f"p={self.p}, size={self.size}"
+
+
+def _drop_probability(p):
+    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
+        raise ParameterError(
+            f"p is {p!r}; it must be a number from 0 to 1: the probability to zero a value (to keep a "
+            "share q of the values, give 1 - q)"
+        )
+    return p
 
 
 def _windows(images, kernel_size, stride):

@@ -15,6 +15,11 @@ C3_TABLE = (
     "..XXX..XXXX.XX.X",
     "...XXX..XXXX.XXX",
 )
+# Its rewrite; a row is a convolution, ReLU and 2 × 2 max pooling: out_channels, kernel_size, padding.
+LENET5 = (
+    (6, 5, 2),  # (N, 6, 14, 14)
+    (16, 5, 0),  # (N, 16, 5, 5)
+)
 # The digits as bitmaps of 7 × 12 pixels, in the manner of the paper's figure 3: the targets of F6.
 _ROWS = (
     "..###.. ...#... ..###.. ..###.. .....#. ####### ..####. ####### ..###.. ..###..",
@@ -78,7 +83,8 @@ class SparseConv2d(nn.Module):
     def __init__(self, table, kernel_size):
         super().__init__()
         mask = torch.tensor([[cell == "X" for cell in row] for row in table]).T  # (out_channels, in_channels)
-        dense = nn.Conv2d(*mask.T.shape, kernel_size)
+        out_channels, in_channels = mask.shape
+        dense = nn.Conv2d(in_channels, out_channels, kernel_size)
         self.kernels = nn.Parameter(dense.weight.detach()[mask])  # (connections, k, k)
         self.bias = dense.bias
         self.register_buffer("mask", mask[:, :, None, None].expand(-1, -1, kernel_size, kernel_size).clone())
@@ -109,7 +115,7 @@ class LeNet5Paper(nn.Module):
         super().__init__()
         if not 1 <= num_classes <= 10:
             raise ParameterError(f"num_classes is {num_classes!r}; LeNet-5 has codes for 1 to 10 classes")
-        self.c1 = nn.Conv2d(in_channels, 6, kernel_size=5)
+        self.c1 = nn.Conv2d(in_channels, 6, kernel_size=5, padding=2)  # the paper's images have this border
         self.s2 = Subsampling(6)
         self.c3 = SparseConv2d(C3_TABLE, kernel_size=5)
         self.s4 = Subsampling(16)
@@ -118,11 +124,33 @@ class LeNet5Paper(nn.Module):
         self.register_buffer("codes", digit_codes()[:num_classes])  # (num_classes, 84), not trained
 
     def forward(self, images):
-        x = F.pad(images, (2, 2, 2, 2))  # (N, 1, 32, 32)
+        x = images
         for layer in (self.c1, self.s2, self.c3, self.s4, self.c5):  # 28, 14, 10, 5, 1 pixels wide
             x = scaled_tanh(layer(x))
         x = scaled_tanh(self.f6(x.flatten(1)))  # (N, 84)
         return -0.5 * ((x[:, None] - self.codes) ** 2).sum(dim=2)  # (N, num_classes)
+
+
+def lenet_features(stages, in_channels=1):
+    """Build the convolutional part of a LeNet-5 as it is usually rewritten.
+
+    Args:
+        stages: rows of (out_channels, kernel_size, padding); ReLU and 2 × 2 max pooling follow each
+            convolution.
+        in_channels: channels of the images.
+
+    Returns:
+        torch.nn.Sequential
+
+    First built in: notebooks/06_architectures_classic.ipynb
+    """
+    layers = []
+    for out_channels, kernel_size, padding in stages:
+        layers.append(nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding))
+        layers.append(nn.ReLU())
+        layers.append(nn.MaxPool2d(2))
+        in_channels = out_channels
+    return nn.Sequential(*layers)
 
 
 class LeNet5(nn.Module):
@@ -137,16 +165,13 @@ class LeNet5(nn.Module):
 
     def __init__(self, in_channels=1, num_classes=10):
         super().__init__()
-        self.features = nn.Sequential(
-            nn.Conv2d(in_channels, 6, kernel_size=5, padding=2),  # (N, 6, 28, 28)
-            nn.ReLU(),
-            nn.MaxPool2d(2),
-            nn.Conv2d(6, 16, kernel_size=5),  # (N, 16, 10, 10)
-            nn.ReLU(),
-            nn.MaxPool2d(2),  # (N, 16, 5, 5)
-        )
+        self.features = lenet_features(LENET5, in_channels)
         self.classifier = nn.Sequential(
-            nn.Linear(16 * 5 * 5, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, num_classes)
+            nn.Linear(16 * 5 * 5, 120),
+            nn.ReLU(),
+            nn.Linear(120, 84),
+            nn.ReLU(),
+            nn.Linear(84, num_classes),
         )
 
     def forward(self, images):

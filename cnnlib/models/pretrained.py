@@ -15,8 +15,9 @@ from cnnlib.ground.errors import DataError, ParameterError, check_whole
 from cnnlib.ground.files import RESTORE, check_sha256
 from cnnlib.models import alexnet
 from cnnlib.models.efficientnet import EfficientNetLite0
+from cnnlib.models.hooks import check_pixels
 from cnnlib.models.layers import Normalize
-from cnnlib.models.vgg import CONFIGS, vgg_features
+from cnnlib.models.vgg import VGG16, vgg_features
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -42,7 +43,7 @@ def vgg16_features():
     Source: Simonyan & Zisserman 2014, arXiv 1409.1556, table 1, column D; torchvision's IMAGENET1K_V1
         weights, stored as float16.
     """
-    return _with_weights("vgg16_features", features=vgg_features(CONFIGS["vgg16"]))
+    return _with_weights("vgg16_features", features=vgg_features(VGG16))
 
 
 def alexnet_features():
@@ -103,7 +104,7 @@ def center_crop(images, size=224):
         (N, 3, size, size) float 0–1.
 
     Raises:
-        ParameterError: images of another shape or dtype, or a size below 1.
+        ParameterError: images of another shape or dtype, floats outside 0–1, or a size below 1.
 
     First built in: notebooks/01_what_layers_learn.ipynb
     """
@@ -112,9 +113,8 @@ def center_crop(images, size=224):
         raise ParameterError(
             f"images have {found}; they must be a tensor (N, 3, H, W), such as photo() returns"
         )
-    if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise ParameterError(f"images are {images.dtype}; they must be uint8 0–255 or float 0–1")
-    check_whole("size", size)
+    check_pixels(images)
+    size = check_whole("size", size)
     height, width = images.shape[2:]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -79,23 +79,65 @@ class Bottleneck(nn.Module):
         return torch.relu(out + self.downsample(x))
 
 
-def _layer(block, in_channels, out_channels, blocks, stride=1, **options):
-    """Put blocks in a row; the first changes the channels and the size."""
-    first = block(in_channels, out_channels, stride, **options)
-    return nn.Sequential(first, *(block(out_channels, out_channels, **options) for _ in range(blocks - 1)))
+class ResNeXtBottleneck(Bottleneck):
+    """ResNeXt-50's block: a middle of half the output's channels, in 32 groups.
+
+    Shape: (N, in_channels, H, W) → (N, out_channels, H/stride, W/stride), out_channels a multiple of 64.
+
+    Source: Xie et al. 2016, arXiv 1611.05431, table 1.
+    First built in: notebooks/07_architectures_modern.ipynb
+    """
+
+    def __init__(self, in_channels, out_channels, stride=1):
+        super().__init__(in_channels, out_channels, stride, width=out_channels // 2, groups=32)
 
 
-class ResNet(nn.Module):
-    """A ResNet or ResNeXt for large images: stem, four layers of blocks, average, one linear layer.
+def stage(block, in_channels, out_channels, blocks, stride=1, **options):
+    """Put blocks in a row; the first changes the channels and the size.
 
     Args:
-        block: BasicBlock or Bottleneck.
-        blocks: how many blocks each of the four layers has.
-        out_channels: channels of the first layer; each next one doubles them.
+        block: class of the blocks: block(in_channels, out_channels, stride=…, **options).
+        in_channels: channels of the input.
+        out_channels: channels of every block's output.
+        blocks: how many, at least 1.
+        stride: of the first block.
+        options: what every block gets besides.
+
+    Returns:
+        torch.nn.Sequential: (N, in_channels, H, W) → (N, out_channels, H/stride, W/stride).
+
+    First built in: notebooks/07_architectures_modern.ipynb
+    """
+    row = nn.Sequential(block(in_channels, out_channels, stride=stride, **options))
+    for _ in range(blocks - 1):
+        row.append(block(out_channels, out_channels, **options))
+    return row
+
+
+RESNET18 = (  # out_channels, blocks, stride of the first block
+    (64, 2, 1),  # 56 pixels wide
+    (128, 2, 2),  # 28
+    (256, 2, 2),  # 14
+    (512, 2, 2),  # 7
+)
+"""The four stages of ResNet-18. Source: He et al. 2015, arXiv 1512.03385, table 1."""
+RESNET50 = (
+    (256, 3, 1),
+    (512, 4, 2),
+    (1024, 6, 2),
+    (2048, 3, 2),
+)
+"""The four stages of ResNet-50 and of ResNeXt-50. Source: the same table; Xie et al. 2016, table 1."""
+
+
+class ResNet(nn.Sequential):
+    """A ResNet or ResNeXt for large images: stem, stages of blocks, average, one linear layer.
+
+    Args:
+        block: BasicBlock, Bottleneck or ResNeXtBottleneck.
+        stages: rows of (out_channels, blocks, stride of the first block), one a stage.
         in_channels: channels of the images.
         num_classes: how many logits.
-        width: `Bottleneck`'s width in the first layer; each next one doubles it.
-        groups: `Bottleneck`'s groups.
 
     Shape: images (N, in_channels, H, W) float, 224 × 224 as published → logits (N, num_classes).
 
@@ -103,41 +145,34 @@ class ResNet(nn.Module):
     First built in: notebooks/07_architectures_modern.ipynb
     """
 
-    def __init__(self, block, blocks, out_channels, in_channels=3, num_classes=1000, width=None, groups=1):
-        super().__init__()
+    def __init__(self, block, stages, in_channels=3, num_classes=1000):
+        super().__init__()  # nn.Sequential runs its parts in the order in which they are added
         self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)  # (N, 64, 112, 112)
         self.bn1 = nn.BatchNorm2d(64)
         self.relu = nn.ReLU()
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)  # (N, 64, 56, 56)
         channels = 64
-        for i, count in enumerate(blocks):
-            options = {} if width is None else {"width": width * 2**i, "groups": groups}
-            layer = _layer(block, channels, out_channels * 2**i, count, stride=min(2, 1 + i), **options)
-            self.add_module(f"layer{i + 1}", layer)  # 56, 28, 14, 7 pixels wide
-            channels = out_channels * 2**i
+        for i, (out_channels, blocks, stride) in enumerate(stages, start=1):
+            self.add_module(f"layer{i}", stage(block, channels, out_channels, blocks, stride))
+            channels = out_channels
         self.avgpool = nn.AdaptiveAvgPool2d(1)
+        self.flatten = nn.Flatten()
         self.fc = nn.Linear(channels, num_classes)
-
-    def forward(self, images):
-        x = images
-        for layer in self.children():  # in the order of __init__
-            x = layer(x.flatten(1) if layer is self.fc else x)
-        return x
 
 
 def resnet18(in_channels=3, num_classes=1000):
     """Build ResNet-18: 11,689,512 parameters."""
-    return kaiming(ResNet(BasicBlock, (2, 2, 2, 2), 64, in_channels, num_classes))
+    return kaiming(ResNet(BasicBlock, RESNET18, in_channels, num_classes))
 
 
 def resnet50(in_channels=3, num_classes=1000):
     """Build ResNet-50: 25,557,032 parameters."""
-    return kaiming(ResNet(Bottleneck, (3, 4, 6, 3), 256, in_channels, num_classes))
+    return kaiming(ResNet(Bottleneck, RESNET50, in_channels, num_classes))
 
 
 def resnext50_32x4d(in_channels=3, num_classes=1000):
-    """Build ResNeXt-50 with 32 groups of 4 channels in the first layer: 25,028,904 parameters."""
-    return kaiming(ResNet(Bottleneck, (3, 4, 6, 3), 256, in_channels, num_classes, width=128, groups=32))
+    """Build ResNeXt-50 with 32 groups of 4 channels in the first stage: 25,028,904 parameters."""
+    return kaiming(ResNet(ResNeXtBottleneck, RESNET50, in_channels, num_classes))
 
 
 def resnet_small(in_channels=1, num_classes=10):
@@ -148,7 +183,9 @@ def resnet_small(in_channels=1, num_classes=10):
             BasicBlock(16, 16),
             BasicBlock(16, 32, stride=2),  # (N, 32, 7, 7)
             BasicBlock(32, 48, stride=2),  # (N, 48, 4, 4)
-            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(48, num_classes)),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(48, num_classes),
         )
     )
 
@@ -162,7 +199,9 @@ def resnext_small(in_channels=1, num_classes=10):
             Bottleneck(64, 64, width=32, groups=8),
             Bottleneck(64, 128, stride=2, width=64, groups=8),  # (N, 128, 4, 4)
             Bottleneck(128, 128, width=64, groups=8),
-            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, num_classes)),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(128, num_classes),
         )
     )
 
@@ -171,9 +210,9 @@ def deep_net(depth, residual=True, channels=8, in_channels=1, num_classes=10):
     """Build the network of the degradation experiment: as deep as asked, plain or residual.
 
     Args:
-        depth: weight layers, 6n + 2: a stem, three layers of n blocks of two convolutions, a linear layer.
+        depth: weight layers, 6n + 2: a stem, three stages of n blocks of two convolutions, a linear layer.
         residual: whether the blocks add to their input.
-        channels: of the first layer; each next one doubles them.
+        channels: of the first stage; each next one doubles them.
         in_channels: channels of the images.
         num_classes: how many logits.
 
@@ -187,14 +226,16 @@ def deep_net(depth, residual=True, channels=8, in_channels=1, num_classes=10):
     First built in: notebooks/07_architectures_modern.ipynb
     """
     if depth < 8 or (depth - 2) % 6:
-        raise ParameterError(f"depth is {depth!r}; it must be 8, 14, 20, 26, …: 2 + 6 for each block a layer")
+        raise ParameterError(f"depth is {depth!r}; it must be 8, 14, 20, 26, …: 2 + 6 for each block a stage")
     n = (depth - 2) // 6
     return kaiming(
         nn.Sequential(
             ConvBNReLU(in_channels, channels, 3, stride=2, padding=1),  # (N, channels, 14, 14)
-            _layer(BasicBlock, channels, channels, n, residual=residual),
-            _layer(BasicBlock, channels, 2 * channels, n, stride=2, residual=residual),  # (N, …, 7, 7)
-            _layer(BasicBlock, 2 * channels, 4 * channels, n, stride=2, residual=residual),  # (N, …, 4, 4)
-            *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * channels, num_classes)),
+            stage(BasicBlock, channels, channels, n, residual=residual),
+            stage(BasicBlock, channels, 2 * channels, n, stride=2, residual=residual),  # (N, …, 7, 7)
+            stage(BasicBlock, 2 * channels, 4 * channels, n, stride=2, residual=residual),  # (N, …, 4, 4)
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(4 * channels, num_classes),
         )
     )

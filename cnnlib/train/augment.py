@@ -30,8 +30,7 @@ class RandomShift(nn.Module):
 
     def __init__(self, pixels=1):
         super().__init__()
-        check_whole("pixels", pixels)
-        self.pixels = pixels
+        self.pixels = check_whole("pixels", pixels)
 
     def forward(self, images):
         if not self.training:
@@ -78,7 +77,7 @@ def predict_shifted(model, images, pixels=1):
     Source: Krizhevsky, Sutskever & Hinton 2012, sec. 4.1 (there: five crops and their mirror images).
     First built in: notebooks/11_capstone.ipynb
     """
-    check_whole("pixels", pixels)
+    pixels = check_whole("pixels", pixels)
     moves = ((0, 0), (pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels))
     views = (F.pad(images, (right, -right, down, -down)) for down, right in moves)
     return torch.stack([predict(model, view) for view in views]).mean(0)

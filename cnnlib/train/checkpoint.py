@@ -1,14 +1,23 @@
-"""Checkpoints: the whole state of a training run in one file that is complete or absent."""
+"""Checkpoints: the whole state of a training run in one file, complete or absent, and whose run that is."""
 
-import pickle
+import copy
+import enum
+import functools
+import itertools
+import re
+import types
+import zipfile
+import zlib
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import nn
 
-from cnnlib.ground.errors import CheckpointError
+from cnnlib.ground.errors import CheckpointError, ParameterError
 from cnnlib.ground.files import atomic_path
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def save_checkpoint(path, state):
@@ -19,8 +28,10 @@ def save_checkpoint(path, state):
         state: dict of tensors, numbers, strings, lists and dicts, such as state dicts.
 
     Raises:
+        ParameterError: the state holds something else, which could not be read again; see `plain`.
         OSError: the file cannot be written.
     """
+    state = plain(state, "state")
     with atomic_path(path) as temporary:
         torch.save({"cnnlib_checkpoint": _FORMAT, **state}, temporary)
 
@@ -39,17 +50,64 @@ def load_checkpoint(path):
     """
     path = Path(path)
     try:
+        with zipfile.ZipFile(path) as archive:  # torch writes checksums and does not look at them
+            damaged = archive.testzip()
+        if damaged:
+            raise zipfile.BadZipFile(f"{damaged} does not match its checksum")
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}; check the path") from None
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except (IsADirectoryError, PermissionError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a checkpoint ({error.strerror}); use another path"
+        ) from None
+    except Exception as error:  # there is no end to what a damaged file makes a reader raise
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else "the file ends early"
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({first_line[:100]}); delete it to start afresh"
         ) from None
-    if not isinstance(state, dict) or state.get("cnnlib_checkpoint") != _FORMAT:
+    found = state.get("cnnlib_checkpoint") if isinstance(state, dict) else None
+    if type(found) is not int:
         raise CheckpointError(f"{path} was not written by save_checkpoint; use another path")
+    if found != _FORMAT:
+        raise CheckpointError(
+            f"{path} has the format {found} of another version of cnnlib, this one reads {_FORMAT}; "
+            "delete it to start afresh"
+        )
     return state
+
+
+def plain(value, name):
+    """Return a value with plain Python numbers and strings in place of NumPy's and of their own kinds.
+
+    Opening a checkpoint runs no code, therefore it admits no others.
+
+    Args:
+        value: tensors, numbers, strings, None, and lists, tuples and dicts of them.
+        name: what the value is, for the message.
+
+    Raises:
+        ParameterError: it holds something else; the message says where.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, torch.Tensor, torch.Size, torch.dtype, torch.device)):
+        return value
+    for kind in (int, float, str, bytes):
+        if isinstance(value, kind):
+            return kind(value)
+    if type(value) in (list, tuple):
+        return type(value)(plain(item, f"{name}[{i}]") for i, item in enumerate(value))
+    if isinstance(value, dict):
+        same = copy.copy(value)  # an OrderedDict stays one, with what a state dict notes about itself
+        same.clear()
+        for key, item in value.items():
+            same[plain(key, f"a key of {name}")] = plain(item, f"{name}[{key!r}]")
+        return same
+    raise ParameterError(
+        f"{name} is {value!r:.80}, a {type(value).__name__}, which a checkpoint cannot hold; make it of "
+        "tensors, numbers, strings, lists and dicts, or train without a checkpoint"
+    )
 
 
 def check_identity(path, found, expected):
@@ -77,4 +135,116 @@ def check_identity(path, found, expected):
 
 def _short(value):
     text = str(value)
-    return text if len(text) <= 60 else "another one"
+    return text if len(text) <= 100 else "another one"
+
+
+def describe(value, known=()):
+    """Describe a function, or an object that is called, so that another run's can be compared with it.
+
+    Equal are two that would compute the same: in the next process too, where all lies at other addresses.
+    So a function is its name, code, default arguments and closure, and an object its class and its settings;
+    functions of torch and of this package are their names. What may change while a run goes on is told by
+    its kind alone: lists, dicts and sets that a function or an object keeps, learned tensors, what is known.
+
+    Args:
+        value: a function, a functools.partial, a class, a module, any callable.
+        known: objects that are described elsewhere, such as a model and its parts.
+
+    Returns:
+        str: the name with its settings; behind it, in brackets, a checksum of what they do not show.
+    """
+    hidden = []
+    text = _text(value, hidden, tuple(known))
+    return f"{text} [{zlib.crc32(repr(hidden).encode()):08x}]" if hidden else text
+
+
+def without_addresses(text):
+    """Return a text, such as an object's repr, without the places in memory that it names."""
+    return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def _text(value, hidden, known):
+    """Return what is shown of a value, and append to `hidden` what is not."""
+    if any(value is other for other in known):
+        return f"the {type(value).__name__}"
+    known = (*known, value)
+
+    def settings(named):
+        return ", ".join(f"{name}={_text(item, hidden, known)}" for name, item in named)
+
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, enum.Enum, np.generic)):
+        return repr(value.item() if isinstance(value, np.generic) else value)
+    if isinstance(value, (tuple, list, set, frozenset)):
+        items = [_text(item, hidden, known) for item in value]
+        return f"({', '.join(sorted(items) if isinstance(value, (set, frozenset)) else items)})"
+    if isinstance(value, dict):
+        return f"({settings(value.items())})"
+    if isinstance(value, functools.partial):
+        given = [_text(item, hidden, known) for item in value.args]
+        given += [settings([pair]) for pair in value.keywords.items()]
+        return f"{_text(value.func, hidden, known)}({', '.join(given)})"
+    if isinstance(value, np.ndarray):
+        value = torch.as_tensor(value)
+    if isinstance(value, torch.Tensor):
+        checksum = "" if value.requires_grad else f" {checksum_of(value):08x}"
+        return f"{tuple(value.shape)} {value.dtype}{checksum}"
+    if isinstance(value, types.MethodType):
+        return f"{_text(value.__self__, hidden, known)}.{_text(value.__func__, hidden, known)}"
+    if isinstance(value, types.FunctionType):
+        if not _is_library(value):
+            cells = zip(value.__code__.co_freevars, value.__closure__ or (), strict=True)
+            defaults = [*enumerate(value.__defaults__ or ()), *(value.__kwdefaults__ or {}).items()]
+            hidden += [_code(value.__code__), settings(map(_lasting, [*_contents(cells), *defaults]))]
+        return value.__qualname__
+    if isinstance(value, type):
+        for kind in itertools.takewhile(lambda kind: not _is_library(kind), value.__mro__):
+            functions = [f for f in vars(kind).values() if isinstance(f, types.FunctionType)]
+            hidden += [_code(function.__code__) for function in functions]
+        return value.__qualname__
+    if not callable(value):
+        return f"a {type(value).__qualname__}"
+    if not hasattr(value, "__dict__") or isinstance(value, types.BuiltinFunctionType):
+        return getattr(value, "__qualname__", without_addresses(repr(value)))
+    named = [(name, item) for name, item in vars(value).items() if not name.startswith("_")]
+    if isinstance(value, nn.Module):
+        named = [pair for pair in named if pair[0] != "training"]
+        for tensors in (value.named_parameters(recurse=False), value.named_buffers(recurse=False)):
+            named += tensors
+        named += value.named_children()
+    return f"{_text(type(value), hidden, known)}({settings(map(_lasting, named))})"
+
+
+def _is_library(kind):
+    return (kind.__module__ or "").split(".")[0] in ("torch", "cnnlib", "builtins")
+
+
+def _contents(cells):
+    for name, cell in cells:
+        try:
+            yield name, cell.cell_contents
+        except ValueError:  # a name that has no value yet
+            yield name, None
+
+
+def _lasting(pair):
+    """Replace what a run may change by its kind."""
+    name, item = pair
+    return name, f"a {type(item).__name__}" if isinstance(item, (list, dict, set)) else item
+
+
+def _code(code):
+    """Describe compiled code, without the file and the lines that it comes from."""
+
+    def constant(value):
+        if isinstance(value, types.CodeType):
+            return _code(value)
+        return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)
+
+    names = code.co_names, code.co_varnames, code.co_freevars
+    return code.co_code.hex(), names, [constant(value) for value in code.co_consts]
+
+
+def checksum_of(tensor, before=0):
+    """Return the CRC-32 of a tensor's values in reading order, however they lie in memory."""
+    values = tensor.detach().cpu().contiguous().reshape(-1)
+    return zlib.crc32(values.view(torch.uint8).numpy(), before)

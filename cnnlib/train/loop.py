@@ -5,7 +5,6 @@ import math
 import sys
 import time
 import warnings
-import zlib
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +14,19 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from cnnlib.data import batches, to_float
-from cnnlib.ground.env import best_device
-from cnnlib.ground.errors import ParameterError, check_whole
+from cnnlib.ground.env import best_device, own_randomness
+from cnnlib.ground.errors import CheckpointError, ParameterError, check_whole
 from cnnlib.models.hooks import channels_last, evaluation
-from cnnlib.train.checkpoint import check_identity, load_checkpoint, save_checkpoint
-from cnnlib.train.run import DeferredInterrupt, TrainingRun, own_randomness
+from cnnlib.train.checkpoint import (
+    check_identity,
+    checksum_of,
+    describe,
+    load_checkpoint,
+    plain,
+    save_checkpoint,
+    without_addresses,
+)
+from cnnlib.train.run import DeferredInterrupt, TrainingRun
 
 
 class Score(NamedTuple):
@@ -79,10 +86,41 @@ def predict(model, images, batch_size=1000):
 
     Returns:
         (N, K) float tensor on the CPU.
+
+    Raises:
+        ParameterError: images of whole numbers other than uint8, or floats on the scale 0–255.
     """
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    with channels_last(model), evaluation(model), torch.inference_mode():
-        return torch.cat([model(to_float(chunk.to(device))).cpu() for chunk in images.split(batch_size)])
+    return _logits(model, images, batch_size, torch.device("cpu"))
+
+
+def _logits(model, images, batch_size, device=None):
+    """Return a model's logits, (N, K), on a device; None: where the model is."""
+    batch_size = check_whole("batch_size", batch_size)
+    _check_scale(images)
+    home = next((p.device for p in model.parameters()), torch.device("cpu"))
+    # Not inference_mode: what is made in it, such as the weights of lazy layers, can never be trained.
+    with channels_last(model), evaluation(model), torch.no_grad():
+        chunks = images.split(batch_size)
+        return torch.cat([model(to_float(chunk.to(home))).to(device or home) for chunk in chunks])
+
+
+# A tenth of a byte's range: no standardised pixel is so large, and nearly every picture in bytes has one.
+_TENTH = 25.5
+
+
+def _check_scale(images):
+    """Refuse pixels that were turned into floats and not divided by 255; what is standardised passes."""
+    if images.dtype == torch.uint8:
+        return
+    if not images.is_floating_point():
+        raise ParameterError(f"images are {images.dtype}; they must be uint8 0–255 or float 0–1")
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.numel():  # others are maps of an inner layer
+        highest = images.max().item()
+        if highest > _TENTH:
+            raise ParameterError(
+                f"images are {images.dtype} and go up to {highest:.4g}; floats must lie on the scale 0–1: "
+                "divide the pixels by 255, or leave them uint8"
+            )
 
 
 def evaluate(model, data, loss=F.cross_entropy, batch_size=1000):
@@ -91,14 +129,18 @@ def evaluate(model, data, loss=F.cross_entropy, batch_size=1000):
     Args:
         model: images (N, C, H, W) float 0–1 → logits (N, K).
         data: Dataset, not empty.
-        loss: function of logits and labels that returns their mean loss.
+        loss: function of logits and labels, both where the model is, that returns their mean loss.
         batch_size: images a forward pass; it changes memory and time, not the result.
 
     Returns:
         Score: loss, accuracy (0 to 1), correct, total.
+
+    Raises:
+        ParameterError: there are no data.
     """
-    logits = predict(model, data.images, batch_size)
-    labels = data.labels.cpu()
+    check_whole("len(data)", len(data))
+    logits = _logits(model, data.images, batch_size)
+    labels = data.labels.to(logits.device)
     correct = int((logits.argmax(dim=1) == labels).sum())
     return Score(loss(logits, labels).item(), correct / len(data), correct, len(data))
 
@@ -133,7 +175,7 @@ def fit(
     Args:
         model: images (N, C, H, W) float 0–1 → logits (N, K). It is moved to the device.
         train: Dataset, not empty.
-        val: Dataset measured after each epoch, or None.
+        val: Dataset measured after each epoch, not empty, or None.
         epochs: passes over `train`, at least 1.
         batch_size: images a step.
         lr: learning rate, above 0; the peak where there is a schedule.
@@ -141,8 +183,9 @@ def fit(
             functools.partial(torch.optim.SGD, momentum=0.9).
         schedule: function of (optimizer, total_steps) that returns a learning-rate scheduler, such as
             `warmup_linear`; None keeps the rate.
-        loss: function of logits (N, K) and labels (N,) that returns their mean loss.
-        seed: int that decides the order of the images and the model's own randomness, such as
+        loss: function of logits (N, K) and labels (N,) that returns their mean loss. A module is moved to
+            the device too.
+        seed: int from 0 on that decides the order of the images and the model's own randomness, such as
             dropout. The caller's generators are left as they were.
         device: "auto", "cpu", "cuda", …; see `cnnlib.ground.env.best_device`.
         checkpoint: path of the checkpoint file, or None.
@@ -153,39 +196,55 @@ def fit(
         History
 
     Raises:
-        ParameterError: an argument outside its range, or labels and logits that do not fit together.
+        ParameterError: an argument outside its range, labels and logits that do not fit together, a last
+            batch of one image where batch normalisation needs two, or what a checkpoint cannot hold.
         CheckpointError: the checkpoint cannot be read, or belongs to another run.
+        OSError: the checkpoint cannot be written.
 
     First built in: notebooks/03_mnist_cnn.ipynb
     """
-    for name, value in (("epochs", epochs), ("batch_size", batch_size), ("len(train)", len(train))):
-        check_whole(name, value)
-    if not lr > 0:
-        raise ParameterError(f"lr is {lr!r}; it must be above 0")
-    if checkpoint_steps is not None and (checkpoint is None or checkpoint_steps < 1):
+    epochs, batch_size = check_whole("epochs", epochs), check_whole("batch_size", batch_size)
+    seed = check_whole("seed", seed, least=0)
+    for name, data in (("train", train), ("val", val)):
+        if data is not None:
+            check_whole(f"len({name})", len(data))
+    lr = _rate(lr)
+    if checkpoint_steps is not None:
+        checkpoint_steps = check_whole("checkpoint_steps", checkpoint_steps)
+        if checkpoint is None:
+            raise ParameterError(f"checkpoint_steps is {checkpoint_steps}; it needs the path of a checkpoint")
+    if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
         raise ParameterError(
-            f"checkpoint_steps is {checkpoint_steps!r} with checkpoint={checkpoint!r}; it must be 1 "
-            "or more, and needs the path of a checkpoint"
+            "fit was called where torch computes no gradients; call it outside no_grad and inference_mode"
         )
     device = best_device(device)
     model.to(device)
+    if isinstance(loss, torch.nn.Module):
+        loss.to(device)
     train, val = train.to(device), None if val is None else val.to(device)
-    _check_logits(model, train)
+    _check_logits(model, train, val)
+    _check_last_batch(model, train, batch_size, device)
 
     steps_per_epoch = math.ceil(len(train) / batch_size)
     built = optimizer(model.parameters(), lr=lr)
-    scheduler = schedule(built, epochs * steps_per_epoch) if schedule else None
-    run = TrainingRun(model, built, scheduler, loss)
     if checkpoint is not None:
+        # NumPy's numbers are read back as plain ones, and so the run begins with plain ones.
+        for group in built.param_groups:
+            group.update({k: plain(v, f"the optimizer's {k}") for k, v in group.items() if k != "params"})
+    scheduler = schedule(built, epochs * steps_per_epoch) if schedule else None
+    run = TrainingRun(model, built, scheduler, loss, device)
+    if checkpoint is not None:
+        parts = (*model.modules(), *model.parameters(), *model.buffers())
         identity = {
-            "model": str(model),
+            "model": without_addresses(str(model)),
+            "weights": {name: list(p.shape) for name, p in model.named_parameters()},
             "train": _checksum(train),
             "val": "none" if val is None else _checksum(val),
             "batch_size": batch_size,
             "lr": lr,
-            "optimizer": _name(optimizer),
-            "schedule": f"{_name(schedule)} over {epochs} epochs" if schedule else "none",
-            "loss": _name(loss),
+            "optimizer": describe(optimizer, parts),
+            "schedule": f"{describe(schedule, parts)} over {epochs} epochs" if schedule else "none",
+            "loss": describe(loss, parts),
             "seed": seed,
         }
 
@@ -196,9 +255,9 @@ def fit(
     history = run.history
     with channels_last(model), own_randomness(seed, device), DeferredInterrupt() as interrupt:
         if checkpoint is not None and Path(checkpoint).exists():
-            saved = load_checkpoint(checkpoint)
-            check_identity(checkpoint, saved["identity"], identity)
-            run.restore(saved)
+            _resume(run, checkpoint, identity)
+        else:
+            save()  # a path or a state that cannot be saved shows now, not after an epoch
         order = torch.Generator().manual_seed(seed)
         for _ in range(run.epoch):  # a resumed run draws the orders of the epochs it has behind it
             torch.randperm(len(train), generator=order)
@@ -238,21 +297,55 @@ def fit(
     return history
 
 
-def _check_logits(model, train):
-    """Find the mistakes that a first pass over two images shows, before any training."""
+def _rate(lr):
     try:
-        logits = predict(model, train.images[:2])
+        rate = float(lr)
+    except (TypeError, ValueError):
+        rate = math.nan
+    if not 0 < rate < math.inf:
+        raise ParameterError(f"lr is {lr!r}; it must be a finite number above 0")
+    return rate
+
+
+def _resume(run, checkpoint, identity):
+    saved = load_checkpoint(checkpoint)
+    if not isinstance(saved.get("identity"), dict):
+        raise CheckpointError(f"{checkpoint} was not written by fit; use another path")
+    check_identity(checkpoint, saved["identity"], identity)
+    try:
+        run.restore(saved)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{checkpoint} does not hold the state of this run ({type(error).__name__}: {error!s:.80}); "
+            "delete it to start afresh, or give this run a path of its own"
+        ) from None
+
+
+def _first_logits(model, data):
+    try:
+        return predict(model, data.images[:2])
     except RuntimeError as error:
-        error.add_note(f"The model was given images of shape {tuple(train.images[:2].shape)}.")
+        error.add_note(
+            f"The model was given images of shape {tuple(data.images[:2].shape)}. One that ends with a linear "
+            "layer over all positions takes one size only; one that averages over them takes several."
+        )
         raise
+
+
+def _check_logits(model, train, val):
+    """Find the mistakes that a first pass over two images shows, before any training."""
+    logits = _first_logits(model, train)
+    if val is not None and val.images.shape[1:] != train.images.shape[1:]:
+        _first_logits(model, val)
     if logits.ndim != 2:
         raise ParameterError(f"the model returns {tuple(logits.shape)}; it must return (N, K) logits")
-    highest = int(train.labels.max())
-    if int(train.labels.min()) < 0 or highest >= logits.shape[1]:
-        raise ParameterError(
-            f"labels go from {int(train.labels.min())} to {highest}, but the model returns "
-            f"{logits.shape[1]} logits, for labels 0 to {logits.shape[1] - 1}"
-        )
+    for name, data in (("", train), ("val's ", val)):
+        lowest, highest = map(int, data.labels.aminmax()) if data is not None else (0, 0)
+        if lowest < 0 or highest >= logits.shape[1]:
+            raise ParameterError(
+                f"{name}labels go from {lowest} to {highest}, but the model returns "
+                f"{logits.shape[1]} logits, for labels 0 to {logits.shape[1] - 1}"
+            )
     if (logits >= 0).all() and torch.allclose(logits.sum(dim=1), torch.ones(len(logits))):
         warnings.warn(
             "The model returns probabilities. Cross-entropy takes logits and applies softmax itself: "
@@ -261,19 +354,24 @@ def _check_logits(model, train):
         )
 
 
+def _check_last_batch(model, train, batch_size, device):
+    """Refuse batches of one image where a layer needs two in training, as batch normalisation may."""
+    if batch_size > 1 and len(train) % batch_size != 1:
+        return
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # it may change these
+    with evaluation(model), own_randomness(0, device), torch.no_grad():
+        model.train()
+        try:
+            torch.func.functional_call(model, buffers, to_float(train.images[:1]))
+        except ValueError as error:  # torch's "Expected more than 1 value per channel", or a ParameterError
+            raise ParameterError(
+                f"{len(train)} images in batches of {batch_size} leave one image for a batch, on which this "
+                f"model cannot train ({error}). Take another batch_size, more images, or one less: train[:-1]"
+            ) from None
+
+
 def _checksum(data):
-    return zlib.crc32(data.labels.cpu().numpy(), zlib.crc32(data.images.cpu().numpy()))
-
-
-def _name(function):
-    """Describe a function so that another run's can be compared with it."""
-    if isinstance(function, functools.partial):
-        arguments = [
-            *map(repr, function.args),
-            *(f"{k}={v!r}" for k, v in function.keywords.items()),
-        ]
-        return f"{_name(function.func)}({', '.join(arguments)})"
-    return getattr(function, "__qualname__", repr(function))
+    return checksum_of(data.labels, checksum_of(data.images))
 
 
 def _summary(record):

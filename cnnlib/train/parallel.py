@@ -59,7 +59,7 @@ def side_by_side(function, settings, *, device="auto", workers=None, progress=Tr
     """
     settings, device = list(settings), best_device(device)
     if workers is not None:
-        check_whole("workers", workers)
+        workers = check_whole("workers", workers)
     if not callable(function):
         raise ParameterError(f"function is {function!r:.80}; it must take one setting, such as a seed")
     in_turn = device.type != "cpu" or os.environ.get(_INSIDE)
@@ -177,7 +177,8 @@ def _seeded(function, position, setting):
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
         try:
-            set_seed(setting if isinstance(setting, int) and 0 <= setting < 2**32 else position)
+            is_seed = isinstance(setting, (int, np.integer)) and 0 <= setting < 2**32
+            set_seed(int(setting) if is_seed else position)
             return function(setting)
         finally:
             random.setstate(states[0])

@@ -3,12 +3,12 @@
 import math
 import signal
 import threading
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 
 import torch
 
 from cnnlib.data import to_float
+from cnnlib.ground.env import random_states, set_random_states
 from cnnlib.ground.errors import ParameterError
 
 
@@ -52,8 +52,9 @@ class History:
 class TrainingRun:
     """The state of a training run, and the two events that change it: a step and an epoch's end."""
 
-    def __init__(self, model, optimizer, scheduler, loss):
+    def __init__(self, model, optimizer, scheduler, loss, device):
         self.model, self.optimizer, self.scheduler, self.loss = model, optimizer, scheduler, loss
+        self.device = device
         self.history = History()
         self.epoch = self.step = 0  # the place of the next batch
         self.correct = 0  # in this epoch; a tensor from the first step on
@@ -66,7 +67,7 @@ class TrainingRun:
         self.optimizer.zero_grad()
         value.backward()
         self.optimizer.step()
-        self.lr = self.optimizer.param_groups[0]["lr"]
+        self.lr = float(self.optimizer.param_groups[0]["lr"])
         if self.scheduler:
             self.scheduler.step()
         self.correct += (logits.detach().argmax(dim=1) == labels).sum()
@@ -96,28 +97,27 @@ class TrainingRun:
 
     def state(self):
         self.read_losses()
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return {
             "epoch": self.epoch,
             "step": self.step,
             "correct": int(self.correct),
+            "lr": self.lr,
             "history": asdict(self.history),
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict() if self.scheduler else None,
-            "random": {"cpu": torch.get_rng_state(), "cuda": cuda},
+            "random": random_states(self.device),
         }
 
     def restore(self, state):
         self.epoch, self.step, self.correct = state["epoch"], state["step"], state["correct"]
+        self.lr = state["lr"]
         vars(self.history).update(state["history"])
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler:
             self.scheduler.load_state_dict(state["scheduler"])
-        torch.set_rng_state(state["random"]["cpu"])
-        if len(state["random"]["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["random"]["cuda"])
+        set_random_states(self.device, state["random"])
 
 
 class DeferredInterrupt:
@@ -140,11 +140,3 @@ class DeferredInterrupt:
     def __exit__(self, *_):
         if self.main:
             signal.signal(signal.SIGINT, self.previous)
-
-
-@contextmanager
-def own_randomness(seed, device):
-    """Seed torch for the block, and give the caller's generators back afterwards."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

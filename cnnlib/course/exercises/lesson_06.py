@@ -7,113 +7,6 @@ from torch import nn
 from cnnlib.course.exercises import Exercise, normal
 
 
-def count_vgg(config, in_channels, hidden, num_classes):
-    """Return the number of trained parameters of a VGG with batch norm, from its configuration.
-
-    config: list of ints and "M". An int is a 3 × 3 convolution with bias and so many output
-    channels, followed by a batch norm with scale and shift; "M" is a max-pooling. The maps that
-    come out are brought to 7 × 7, flattened, and go through three linear layers with biases: two
-    with `hidden` outputs, one with num_classes. Returns an int.
-    """
-    total = 0
-    for item in config:
-        if item != "M":
-            total += (9 * in_channels + 1) * item + 2 * item
-            in_channels = item
-    widths = [49 * in_channels, hidden, hidden, num_classes]
-    return total + sum((widths[i] + 1) * widths[i + 1] for i in range(3))
-
-
-def count_no_norm(config, in_channels, hidden, num_classes):
-    channels = sum(item for item in config if item != "M")
-    return count_vgg(config, in_channels, hidden, num_classes) - 2 * channels
-
-
-def count_running(config, in_channels, hidden, num_classes):
-    channels = sum(item for item in config if item != "M")
-    return count_vgg(config, in_channels, hidden, num_classes) + 2 * channels
-
-
-def count_no_bias(config, in_channels, hidden, num_classes):
-    biases = sum(item for item in config if item != "M") + 2 * hidden + num_classes
-    return count_vgg(config, in_channels, hidden, num_classes) - biases
-
-
-def count_no_flatten(config, in_channels, hidden, num_classes):
-    last = [item for item in config if item != "M"][-1]
-    return count_vgg(config, in_channels, hidden, num_classes) - 48 * last * hidden
-
-
-def count_cases(rng):
-    vgg16 = [64, 64, "M", 128, 128, "M", *[256, 256, 256, "M"], *[512, 512, 512, "M"] * 2]
-    cases = [[vgg16, 3, 4096, 1000], [[8], 1, 5, 2]]
-    for _ in range(3):
-        widths = [int(w) for w in rng.integers(2, 40, 4)]
-        config = [*widths[:1], "M", *widths[1:3], "M", "M", widths[3]]
-        cases.append([config, int(rng.integers(1, 5)), int(rng.integers(3, 50)), int(rng.integers(2, 20))])
-    return cases
-
-
-def count_map_values(config, in_channels, size):
-    """Return how many numbers training keeps for one image: the image and all feature maps.
-
-    config: list of ints and "M". An int is a 3 × 3 convolution with padding 1 and so many output
-    channels (its ReLU works in place and keeps nothing); "M" is a max-pooling of 2 × 2 with
-    stride 2, which drops a last odd row and column. size: height and width of the image, in
-    pixels. Returns a list: the total (an int), and the position in config of the item with the
-    largest output, the first one where several are equal (an int).
-    """
-    total, channels, values = in_channels * size * size, in_channels, []
-    for item in config:
-        if item == "M":
-            size //= 2
-        else:
-            channels = item
-        values.append(channels * size * size)
-    return [total + sum(values), values.index(max(values))]
-
-
-def maps_no_pool(config, in_channels, size):
-    total, largest, start = in_channels * size * size, -1, size
-    for item in config:
-        if item == "M":
-            size //= 2
-        else:
-            total += item * size * size
-    largest = count_map_values(config, in_channels, start)[1]
-    return [total, largest]
-
-
-def maps_no_image(config, in_channels, size):
-    total, largest = count_map_values(config, in_channels, size)
-    return [total - in_channels * size * size, largest]
-
-
-def maps_rounded_up(config, in_channels, size):
-    total, channels, values = in_channels * size * size, in_channels, []
-    for item in config:
-        if item == "M":
-            size = (size + 1) // 2
-        else:
-            channels = item
-        values.append(channels * size * size)
-    return [total + sum(values), values.index(max(values))]
-
-
-def maps_most_channels(config, in_channels, size):
-    widths = [0 if item == "M" else item for item in config]
-    return [count_map_values(config, in_channels, size)[0], widths.index(max(widths))]
-
-
-def maps_cases(rng):
-    cases = [[[64, 64, "M", 128, 128, "M", 256, 256, 256, "M"], 3, 224], [["M", 6, "M", 16, "M"], 1, 29]]
-    for _ in range(3):
-        widths = [int(w) for w in rng.integers(2, 30, 4)]
-        config = [*widths[:2], "M", widths[2], "M", widths[3], "M"]
-        cases.append([config, int(rng.integers(1, 4)), int(rng.integers(9, 64))])
-    return cases
-
-
 def subsampling_gradients(x, coefficient, grad):
     """Propagate a gradient back through LeNet-5's subsampling, without autograd.
 
@@ -309,6 +202,171 @@ def block_cases(rng):
     ]
 
 
+class SplitConv2d(nn.Module):
+    """A convolution on several cards, none of which sees another's channels.
+
+    Of in_channels channels the first card takes the first in_channels / cards, the second the next, and
+    so on; each makes out_channels / cards maps of them with a convolution of its own, with a bias and
+    padding kernel_size // 2: cards.0.weight, cards.0.bias, cards.1.weight … (kernel_size is odd.) The
+    cards' maps stand one behind the other. (N, in_channels, H, W) → (N, out_channels, H, W), float.
+    """
+
+    def __init__(self, in_channels, out_channels, kernel_size, cards):
+        super().__init__()
+        seen, made = in_channels // cards, out_channels // cards
+        self.cards = nn.ModuleList(
+            nn.Conv2d(seen, made, kernel_size, padding=kernel_size // 2) for _ in range(cards)
+        )
+
+    def forward(self, images):
+        parts = images.chunk(len(self.cards), dim=1)
+        return torch.cat([card(part) for card, part in zip(self.cards, parts, strict=True)], dim=1)
+
+
+class SplitDealt(SplitConv2d):
+    def forward(self, images):
+        cards = len(self.cards)
+        return torch.cat([card(images[:, i::cards]) for i, card in enumerate(self.cards)], dim=1)
+
+
+class SplitMixed(SplitConv2d):
+    def forward(self, images):
+        cards = len(self.cards)
+        maps = super().forward(images).unflatten(1, (cards, -1))
+        return maps.transpose(1, 2).flatten(1, 2)
+
+
+class SplitFirst(SplitConv2d):
+    def forward(self, images):
+        part = images.chunk(len(self.cards), dim=1)[0]
+        return torch.cat([card(part) for card in self.cards], dim=1) + 0 * images.sum()
+
+
+class SplitWhole(SplitConv2d):
+    def __init__(self, in_channels, out_channels, kernel_size, cards):
+        super().__init__(in_channels * cards, out_channels, kernel_size, cards)
+
+    def forward(self, images):
+        return torch.cat([card(images) for card in self.cards], dim=1)
+
+
+class SplitAdded(SplitConv2d):
+    def __init__(self, in_channels, out_channels, kernel_size, cards):
+        super().__init__(in_channels, out_channels * cards, kernel_size, cards)
+
+    def forward(self, images):
+        parts = images.chunk(len(self.cards), dim=1)
+        return sum(card(part) for card, part in zip(self.cards, parts, strict=True))
+
+
+def split_cases(rng):
+    shapes = ((4, 6, 3, 2, 2, 5, 4), (6, 6, 1, 3, 1, 3, 3), (4, 8, 5, 2, 3, 6, 5), (3, 2, 3, 1, 2, 4, 4))
+    return [
+        {
+            "arguments": {"in_channels": c, "out_channels": d, "kernel_size": k, "cards": cards},
+            "training": bool(i % 2),
+            "inputs": [normal(rng, n, c, h, w)],
+        }
+        for i, (c, d, k, cards, n, h, w) in enumerate(shapes)
+    ]
+
+
+class NetworkInNetwork(nn.Module):
+    """Lin, Chen and Yan's network (2013): it has no linear layer, the mean of each last map is a logit.
+
+    stages: rows (channels, kernel_size), kernel_size odd. A stage is three convolutions with `channels`
+    outputs and a bias: one with that kernel_size and padding kernel_size // 2, then two of 1 × 1. A ReLU
+    follows each but the very last one of the network. Between two stages, and nowhere else, stands a max
+    pooling of 3 × 3 pixels, 2 apart. The convolutions are convs.0, convs.1, convs.2 (the first stage),
+    convs.3 … The last stage has a channel for each class. (N, in_channels, H, W) → (N, classes), float.
+    """
+
+    def __init__(self, in_channels, stages):
+        super().__init__()
+        self.convs = nn.ModuleList()
+        for channels, kernel_size in stages:
+            self.convs.append(nn.Conv2d(in_channels, channels, kernel_size, padding=kernel_size // 2))
+            self.convs.append(nn.Conv2d(channels, channels, 1))
+            self.convs.append(nn.Conv2d(channels, channels, 1))
+            in_channels = channels
+
+    def forward(self, images):
+        maps = self.convs[0](images)
+        for i, conv in enumerate(self.convs[1:], start=1):
+            maps = F.relu(maps)
+            if i % 3 == 0:  # a new stage begins
+                maps = F.max_pool2d(maps, 3, stride=2)
+            maps = conv(maps)
+        return maps.mean(dim=(2, 3))
+
+
+class NetworkReLULast(NetworkInNetwork):
+    def forward(self, images):
+        maps = images
+        for i, conv in enumerate(self.convs):
+            if i and i % 3 == 0:
+                maps = F.max_pool2d(maps, 3, stride=2)
+            maps = F.relu(conv(maps))
+        return maps.mean(dim=(2, 3))
+
+
+class NetworkReLUOnce(NetworkInNetwork):
+    def forward(self, images):
+        maps = images
+        for i, conv in enumerate(self.convs):
+            if i and i % 3 == 0:
+                maps = F.max_pool2d(F.relu(maps), 3, stride=2)
+            maps = conv(maps)
+        return maps.mean(dim=(2, 3))
+
+
+class NetworkTiles(NetworkInNetwork):
+    def forward(self, images):
+        maps = self.convs[0](images)
+        for i, conv in enumerate(self.convs[1:], start=1):
+            maps = F.relu(maps)
+            maps = conv(F.max_pool2d(maps, 2) if i % 3 == 0 else maps)
+        return maps.mean(dim=(2, 3))
+
+
+class NetworkLargest(NetworkInNetwork):
+    def forward(self, images):
+        maps = self.convs[0](images)
+        for i, conv in enumerate(self.convs[1:], start=1):
+            maps = F.relu(maps)
+            maps = conv(F.max_pool2d(maps, 3, stride=2) if i % 3 == 0 else maps)
+        return maps.amax(dim=(2, 3))
+
+
+class NetworkPoolsFirst(NetworkInNetwork):
+    def forward(self, images):
+        maps = images
+        for i, conv in enumerate(self.convs):
+            maps = conv(maps)
+            if i % 3 == 0 and i + 3 < len(self.convs):
+                maps = F.max_pool2d(maps, 3, stride=2)
+            if i + 1 < len(self.convs):
+                maps = F.relu(maps)
+        return maps.mean(dim=(2, 3))
+
+
+def network_cases(rng):
+    tables = (
+        (1, [[4, 3], [3, 5]], (2, 1, 9, 8)),
+        (2, [[5, 5], [4, 3], [2, 1]], (3, 2, 13, 11)),
+        (3, [[4, 3]], (2, 3, 5, 6)),
+        (2, [[3, 1], [4, 3]], (1, 2, 7, 7)),
+    )
+    return [
+        {
+            "arguments": {"in_channels": c, "stages": stages},
+            "training": bool(i % 2),
+            "inputs": [normal(rng, *shape)],
+        }
+        for i, (c, stages, shape) in enumerate(tables)
+    ]
+
+
 EXERCISES = [
     Exercise(
         "06.subsampling_gradients",
@@ -328,19 +386,21 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        "06.count_map_values",
-        1,
-        count_map_values,
-        maps_cases,
+        "06.SplitConv2d",
+        2,
+        SplitConv2d,
+        split_cases,
         {
-            "forgets what the poolings put out": maps_no_pool,
-            "forgets the image itself": maps_no_image,
-            "rounds an odd size up": maps_rounded_up,
-            "takes the item with most channels for the largest": maps_most_channels,
+            "deals the channels out in turn, as one deals cards": SplitDealt,
+            "puts the cards' maps in turn": SplitMixed,
+            "gives every card the first card's channels": SplitFirst,
+            "shows all channels to every card": SplitWhole,
+            "adds the cards' maps up": SplitAdded,
         },
         (
-            "Two things change along the list: the channels at an int, the size at an 'M'.",
-            "Append channels · size · size for every item; then sum, and look for the largest.",
+            "nn.ModuleList holds one nn.Conv2d a card. How many channels does each take, and make?",
+            "images.chunk(n, dim=1) cuts the channels into n equal parts, in order.",
+            "torch.cat(maps, dim=1) puts the maps of the cards one behind the other.",
         ),
     ),
     Exercise(
@@ -382,22 +442,6 @@ EXERCISES = [
         atol=1e-4,
     ),
     Exercise(
-        "06.count_vgg",
-        1,
-        count_vgg,
-        count_cases,
-        {
-            "forgets the scale and shift of batch norm": count_no_norm,
-            "counts the running statistics as trained": count_running,
-            "forgets the biases": count_no_bias,
-            "forgets that a channel has 7 × 7 values when it is flattened": count_no_flatten,
-        },
-        (
-            "A convolution has 9 · in_channels + 1 parameters for each output channel; batch norm has 2.",
-            "Carry the number of channels along. The first linear layer has 49 · channels inputs.",
-        ),
-    ),
-    Exercise(
         "06.dense_logits",
         2,
         dense_logits,
@@ -413,5 +457,24 @@ EXERCISES = [
             "Reshape the weight to (K, C, size, size), which is the order that flatten(1) reads in.",
         ),
         atol=1e-4,
+    ),
+    Exercise(
+        "06.NetworkInNetwork",
+        3,
+        NetworkInNetwork,
+        network_cases,
+        {
+            "has a ReLU behind the last convolution too": NetworkReLULast,
+            "has a ReLU only where a stage ends": NetworkReLUOnce,
+            "pools windows of 2 × 2, which do not overlap": NetworkTiles,
+            "takes the largest value of a map for its mean": NetworkLargest,
+            "pools behind the first convolution of a stage": NetworkPoolsFirst,
+        },
+        (
+            "The table needs a loop that carries the number of channels along, as vgg_features does.",
+            "Three convolutions belong to a stage: convs.i begins a new one where i % 3 == 0.",
+            "Two things happen between stages and not at the end: put them in front of a convolution.",
+            "maps.mean(dim=(2, 3)) turns (N, classes, h, w) into (N, classes).",
+        ),
     ),
 ]

@@ -5,161 +5,137 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnnlib.course.exercises import Exercise, normal
+from cnnlib.models.densenet import DenseLayer
+from cnnlib.models.resnet import BasicBlock, projection
 
 
-def widest_reduction(in_channels, out_channels, kernel_size, times):
-    """Return to how many channels a 1 × 1 convolution may reduce, in front of a larger kernel.
+class FourBranches(nn.Module):
+    """An Inception block: four branches, stacked in the order one, three, five, pooled.
 
-    A branch of in_channels → r by 1 × 1, then r → out_channels by kernel_size × kernel_size, should
-    need at most 1/times of the multiply–adds of the larger kernel alone, which goes straight from
-    in_channels to out_channels. All of them keep height and width. All arguments are ints >= 1.
-    Returns the largest such r, an int; 0 if there is none.
+    x: (N, in_channels, H, W) float. Returns (N, 4 · out_channels, H, W).
     """
-    direct = in_channels * out_channels * kernel_size**2  # multiply–adds of one pixel
-    each = in_channels + out_channels * kernel_size**2  # of one reduced channel: made once, then used
-    return direct // (times * each)
+
+    def __init__(self, in_channels, reduced, out_channels):
+        super().__init__()
+        reduce3, reduce5 = nn.Conv2d(in_channels, reduced, 1), nn.Conv2d(in_channels, reduced, 1)
+        self.one = nn.Conv2d(in_channels, out_channels, 1)
+        self.three = nn.Sequential(reduce3, nn.ReLU(), nn.Conv2d(reduced, out_channels, 3, padding=1))
+        self.five = nn.Sequential(reduce5, nn.ReLU(), nn.Conv2d(reduced, out_channels, 5, padding=2))
+        self.pooled = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), nn.Conv2d(in_channels, out_channels, 1))
+
+    def forward(self, x):
+        branches = [self.one(x), self.three(x), self.five(x), self.pooled(x)]
+        return torch.relu(torch.cat(branches, dim=1))
 
 
-def widest_free(in_channels, out_channels, kernel_size, times):
-    return in_channels // times
+class BranchesGiven(nn.Module):
+    def __init__(self, in_channels, reduced, out_channels):
+        super().__init__()
+        reduce = nn.Conv2d(in_channels, reduced, 1)
+        self.one = nn.Conv2d(in_channels, out_channels, 1)
+        self.three = nn.Sequential(reduce, nn.ReLU(), nn.Conv2d(reduced, out_channels, 3, padding=1))
+        self.five = nn.Sequential(reduce, nn.ReLU(), nn.Conv2d(reduced, out_channels, 5, padding=2))
+        self.pooled = nn.Sequential(nn.MaxPool2d(3, 1, padding=1), nn.Conv2d(in_channels, out_channels, 1))
+
+    def forward(self, x):
+        branches = [self.one(x), self.three(x), self.five(x), self.pooled(x)]
+        return torch.relu(torch.cat(branches, dim=1))
 
 
-def widest_rounded_up(in_channels, out_channels, kernel_size, times):
-    direct = in_channels * out_channels * kernel_size**2
-    return -(-direct // (times * (in_channels + out_channels * kernel_size**2)))
+class BranchesAnotherOrder(FourBranches):
+    def forward(self, x):
+        branches = [self.one(x), self.five(x), self.three(x), self.pooled(x)]
+        return torch.relu(torch.cat(branches, dim=1))
 
 
-def widest_unsquared(in_channels, out_channels, kernel_size, times):
-    direct = in_channels * out_channels * kernel_size
-    return direct // (times * (in_channels + out_channels * kernel_size))
+class BranchesMean(FourBranches):
+    def __init__(self, in_channels, reduced, out_channels):
+        super().__init__(in_channels, reduced, out_channels)
+        self.pooled[0] = nn.AvgPool2d(3, stride=1, padding=1)
 
 
-def widest_same_kernel(in_channels, out_channels, kernel_size, times):
-    return in_channels * out_channels // (times * (in_channels + out_channels))
+class BranchesNoReLU(FourBranches):
+    def __init__(self, in_channels, reduced, out_channels):
+        super().__init__(in_channels, reduced, out_channels)
+        self.three[1] = self.five[1] = nn.Identity()
 
 
-def widest_cases(rng):
-    cases = [[192, 32, 5, 9], [192, 128, 3, 2], [4, 64, 3, 50], [480, 208, 1, 1]]
-    for _ in range(4):
-        a, b = (int(n) for n in rng.integers(16, 513, 2))
-        cases.append([a, b, int(rng.choice([3, 5, 7])), int(rng.integers(1, 9))])
-    return cases
-
-
-def add_shortcut(x, branch, stride):
-    """Return ReLU(way around + branch), with a way around that has no parameters.
-
-    x: (N, C, H, W) float tensor, the block's input.
-    branch: (N, D, h, w), what the block's convolutions computed; D >= C, h = ⌈H / stride⌉,
-        w = ⌈W / stride⌉, stride: int >= 1.
-    The way around takes every stride-th pixel of x in both directions, beginning with the first,
-    and appends channels of zeros after those of x until there are D. Returns (N, D, h, w).
-    """
-    out = branch.clone()
-    out[:, : x.shape[1]] += x[:, :, ::stride, ::stride]  # a channel of zeros adds nothing
-    return out.clamp(min=0)
-
-
-def _shortcut(x, branch, stride):
-    extra = branch.shape[1] - x.shape[1]
-    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, 0, extra))
-
-
-def shortcut_early_relu(x, branch, stride):
-    return _shortcut(x, branch, stride) + branch.clamp(min=0)
-
-
-def shortcut_without_relu(x, branch, stride):
-    return _shortcut(x, branch, stride) + branch
-
-
-def shortcut_averaged(x, branch, stride):
-    pooled = F.avg_pool2d(x, stride, ceil_mode=True)
-    return (_shortcut(pooled, branch, 1) + branch).clamp(min=0)
-
-
-def shortcut_zeros_first(x, branch, stride):
-    extra = branch.shape[1] - x.shape[1]
-    around = F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, extra, 0))
-    return (around + branch).clamp(min=0)
-
-
-def shortcut_repeated(x, branch, stride):
-    channels = torch.arange(branch.shape[1]) % x.shape[1]
-    return (x[:, channels, ::stride, ::stride] + branch).clamp(min=0)
-
-
-def shortcut_cases(rng):
-    shapes = (
-        (2, 3, 6, 6, 6, 2),
-        (1, 2, 5, 7, 4, 2),
-        (2, 4, 3, 3, 4, 1),
-        (1, 3, 7, 8, 5, 3),
-        (1, 1, 1, 1, 2, 2),
-    )
+def branches_cases(rng):
+    shapes = ((3, 2, 4, 6, 5), (4, 3, 2, 5, 7), (2, 1, 3, 4, 4), (5, 2, 2, 3, 6))
     return [
-        [normal(rng, n, c, h, w), normal(rng, n, d, -(-h // stride), -(-w // stride)), stride]
-        for n, c, h, w, d, stride in shapes
+        {
+            "arguments": {"in_channels": c, "reduced": reduced, "out_channels": d},
+            "training": i % 2 == 0,
+            "inputs": [normal(rng, 2, c, h, w)],
+        }
+        for i, (c, reduced, d, h, w) in enumerate(shapes)
     ]
 
 
-def residual_gradients(x, weights, grad):
-    """Return the loss's gradient with respect to every block's input, and to the last output.
+class ResNet18(nn.Module):
+    """ResNet-18, such that it takes torchvision's state dict.
 
-    The network is x₀ = x, xₗ₊₁ = xₗ + ReLU(xₗ Wₗᵀ): a linear layer, a ReLU, the addition.
-    x: (N, D) float tensor; weights: list of L float tensors (D, D), L >= 1; grad: (N, D), the
-    gradient of the loss with respect to the last output, x_L.
-    Returns (L + 1, N, D): first the gradient with respect to x₀, last the one to x_L, grad itself.
+    Parts: conv1, bn1; layer1, layer2, layer3, layer4, each an nn.Sequential of two BasicBlocks; fc.
+    widths: four ints, the channels of the four stages; the stem has as many as the first. (64, 128, 256,
+        512) is ResNet-18; smaller ones make tests quick.
+    images: (N, 3, H, W) float. Returns logits (N, num_classes).
     """
-    inputs = [x]
-    for weight in weights:
-        inputs.append(inputs[-1] + (inputs[-1] @ weight.T).clamp(min=0))
-    grads = [grad]
-    for weight, before in zip(reversed(weights), reversed(inputs[:-1]), strict=True):
-        passed = grads[-1] * (before @ weight.T > 0)  # through the ReLU
-        grads.append(grads[-1] + passed @ weight)  # the way around hands the gradient on as it is
-    return torch.stack(grads[::-1])
+
+    def __init__(self, widths=(64, 128, 256, 512), num_classes=1000):
+        super().__init__()
+        first, second, third, fourth = widths
+        self.conv1 = nn.Conv2d(3, first, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(first)
+        self.layer1 = nn.Sequential(BasicBlock(first, first), BasicBlock(first, first))
+        self.layer2 = nn.Sequential(BasicBlock(first, second, 2), BasicBlock(second, second))
+        self.layer3 = nn.Sequential(BasicBlock(second, third, 2), BasicBlock(third, third))
+        self.layer4 = nn.Sequential(BasicBlock(third, fourth, 2), BasicBlock(fourth, fourth))
+        self.fc = nn.Linear(fourth, num_classes)
+
+    def forward(self, images):
+        return self.fc(self.features(images).mean(dim=(2, 3)))
+
+    def features(self, images):
+        x = torch.relu(self.bn1(self.conv1(images)))
+        x = F.max_pool2d(x, 3, stride=2, padding=1)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
-def _backward(x, weights, grad, around=1, transposed=False, mask=None):
-    inputs = [x]
-    for weight in weights:
-        inputs.append(inputs[-1] + (inputs[-1] @ weight.T).clamp(min=0))
-    grads = [grad]
-    for weight, before in zip(reversed(weights), reversed(inputs[:-1]), strict=True):
-        passed = grads[-1] * (before @ weight.T > 0 if mask is None else mask(before))
-        grads.append(around * grads[-1] + passed @ (weight.T if transposed else weight))
-    return torch.stack(grads[::-1])
+class ResNet18NoPool(ResNet18):
+    def features(self, images):
+        x = torch.relu(self.bn1(self.conv1(images)))
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
-def gradients_plain(x, weights, grad):
-    return _backward(x, weights, grad, around=0)
+class ResNet18SmallPool(ResNet18):
+    def features(self, images):
+        x = F.max_pool2d(torch.relu(self.bn1(self.conv1(images))), 2)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
-def gradients_linear(x, weights, grad):
-    return _backward(x, weights, grad, mask=torch.ones_like)
+class ResNet18NoReLU(ResNet18):
+    def features(self, images):
+        x = F.max_pool2d(self.bn1(self.conv1(images)), 3, stride=2, padding=1)
+        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
 
 
-def gradients_transposed(x, weights, grad):
-    return _backward(x, weights, grad, transposed=True)
+class ResNet18LateStride(ResNet18):
+    def __init__(self, widths=(64, 128, 256, 512), num_classes=1000):
+        super().__init__(widths, num_classes)
+        for block in (self.layer2[0], self.layer3[0], self.layer4[0]):
+            block.conv1.stride, block.conv2.stride = (1, 1), (2, 2)
 
 
-def gradients_wrong_mask(x, weights, grad):
-    return _backward(x, weights, grad, mask=lambda before: before > 0)
-
-
-def gradients_cases(rng):
-    cases = []
-    for n, d, depth in ((1, 3, 1), (4, 5, 2), (3, 6, 6), (2, 4, 12)):
-        sure = False
-        while not sure:  # a value next to ReLU's kink could round to either side
-            x, weights = normal(rng, n, d), [0.7 * normal(rng, d, d) / d**0.5 for _ in range(depth)]
-            h, sure = x, True
-            for weight in weights:
-                z = h @ weight.T
-                sure, h = sure and bool(z.abs().min() > 1e-3), h + z.clamp(min=0)
-        cases.append([x, weights, normal(rng, n, d)])
-    return cases
+def resnet18_cases(rng):
+    shapes = (((3, 4, 5, 6), 4, 33, 33), ((2, 3, 4, 4), 3, 40, 34), ((3, 3, 4, 5), 2, 35, 36))
+    return [
+        {
+            "arguments": {"widths": list(widths), "num_classes": classes},
+            "training": i == 1,
+            "inputs": [normal(rng, 2, 3, h, w)],
+        }
+        for i, (widths, classes, h, w) in enumerate(shapes)
+    ]
 
 
 class PreActivationBlock(nn.Module):
@@ -291,6 +267,85 @@ def dense_cases(rng):
     return [[normal(rng, out, each, k, k), groups] for out, each, k, groups in shapes]
 
 
+class SEResidualBlock(nn.Module):
+    """BasicBlock with squeeze-and-excitation: what is added to the input is weighed channel by channel.
+
+    Parts: conv1, bn1, conv2, bn2 as in BasicBlock; squeeze, a linear layer to out_channels // 4 values;
+    restore, a linear layer back to out_channels; both with biases, and a ReLU between. Where input and
+    output differ in shape, downsample is the way around: projection(in_channels, out_channels, stride); else
+    x itself goes around, and there are no further parameters.
+    x: (N, in_channels, H, W) float. Returns (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+    """
+
+    def __init__(self, in_channels, out_channels, stride=1):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.squeeze = nn.Linear(out_channels, out_channels // 4)
+        self.restore = nn.Linear(out_channels // 4, out_channels)
+        self.downsample = projection(in_channels, out_channels, stride)
+
+    def branch(self, x):
+        return self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+
+    def gate(self, values):
+        values = self.restore(torch.relu(self.squeeze(values)))  # (N, out_channels)
+        return torch.sigmoid(values)[:, :, None, None]
+
+    def forward(self, x):
+        branch = self.branch(x)
+        weighed = branch * self.gate(branch.mean(dim=(2, 3)))
+        return torch.relu(self.downsample(x) + weighed)
+
+
+class SEAfterAddition(SEResidualBlock):
+    def forward(self, x):
+        out = torch.relu(self.downsample(x) + self.branch(x))
+        return out * self.gate(out.mean(dim=(2, 3)))
+
+
+class SEOfTheSum(SEResidualBlock):
+    def forward(self, x):
+        branch, around = self.branch(x), self.downsample(x)
+        return torch.relu(around + branch * self.gate((branch + around).mean(dim=(2, 3))))
+
+
+class SEMaximum(SEResidualBlock):
+    def forward(self, x):
+        branch = self.branch(x)
+        return torch.relu(self.downsample(x) + branch * self.gate(branch.amax(dim=(2, 3))))
+
+
+class SESoftmax(SEResidualBlock):
+    def gate(self, values):
+        return self.restore(torch.relu(self.squeeze(values))).softmax(dim=1)[:, :, None, None]
+
+
+class SELinear(SEResidualBlock):
+    def gate(self, values):
+        return torch.sigmoid(self.restore(self.squeeze(values)))[:, :, None, None]
+
+
+class SENoLastReLU(SEResidualBlock):
+    def forward(self, x):
+        branch = self.branch(x)
+        return self.downsample(x) + branch * self.gate(branch.mean(dim=(2, 3)))
+
+
+def se_cases(rng):
+    shapes = ((8, 8, 1, 5, 4), (4, 8, 2, 5, 6), (8, 12, 1, 3, 3), (4, 4, 2, 6, 5))
+    return [
+        {
+            "arguments": {"in_channels": c, "out_channels": d} | ({"stride": stride} if i else {}),
+            "training": i in (0, 1),
+            "inputs": [normal(rng, 2, c, h, w)],
+        }
+        for i, (c, d, stride, h, w) in enumerate(shapes)
+    ]
+
+
 def separable_kernels(weight):
     """Return the nearest kernels that a depthwise and then a 1 × 1 convolution can compute.
 
@@ -338,59 +393,184 @@ def separable_cases(rng):
     return cases
 
 
+class DenseBlock(nn.Module):
+    """DenseNet's block: each of its layers gets all that stands before it, and adds growth channels.
+
+    Parts: denselayer1, denselayer2, … in torchvision's names, each a DenseLayer; there are `layers` of them.
+    The output holds the block's input first, then what the layers have found, in their order.
+    x: (N, in_channels, H, W) float. Returns (N, in_channels + layers · growth, H, W).
+    """
+
+    def __init__(self, in_channels, growth, layers):
+        super().__init__()
+        for i in range(layers):
+            self.add_module(f"denselayer{i + 1}", DenseLayer(in_channels + i * growth, growth))
+
+    def forward(self, x):
+        for layer in self.children():  # in the order of __init__
+            x = torch.cat([x, layer(x)], dim=1)
+        return x
+
+
+class DenseNewFirst(DenseBlock):
+    def forward(self, x):
+        for layer in self.children():
+            x = torch.cat([layer(x), x], dim=1)
+        return x
+
+
+class DenseInputLast(DenseBlock):
+    def forward(self, x):
+        channels = x.shape[1]
+        out = super().forward(x)
+        return torch.cat([out[:, channels:], out[:, :channels]], dim=1)
+
+
+class DenseOnlyNew(DenseBlock):
+    def forward(self, x):
+        return super().forward(x)[:, x.shape[1] :]
+
+
+class DenseActive(DenseBlock):
+    def forward(self, x):
+        for layer in self.children():
+            x = torch.cat([x, F.relu(layer(x))], dim=1)
+        return x
+
+
+class DenseNarrow(DenseBlock):
+    def __init__(self, in_channels, growth, layers):
+        super().__init__(in_channels, growth, layers)
+        for i in range(layers):
+            self.add_module(f"denselayer{i + 1}", DenseLayer(in_channels if i == 0 else growth, growth))
+
+
+def dense_block_cases(rng):
+    shapes = ((3, 2, 3, 5, 4), (4, 1, 2, 3, 6), (2, 3, 1, 4, 4), (2, 2, 4, 3, 3))
+    return [
+        {
+            "arguments": {"in_channels": c, "growth": growth, "layers": layers},
+            "training": i % 2 == 0,
+            "inputs": [normal(rng, 2, c, h, w)],
+        }
+        for i, (c, growth, layers, h, w) in enumerate(shapes)
+    ]
+
+
+class ChannelsFirstBlock(nn.Module):
+    """ConvNeXt's block without turning the axes: every tensor in it is (N, channels or 4 · channels, H, W).
+
+    Parts: depthwise, the 7 × 7 convolution with bias; weight and bias (channels,), what the layer norm
+    multiplies by and adds; widen and narrow, convolutions with bias in the place of the linear layers; scale
+    (channels,). The layer norm adds 1e-6 to the variance. x: (N, channels, H, W) float. Returns x's shape.
+    """
+
+    def __init__(self, channels):
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, 7, padding=3, groups=channels)
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.widen = nn.Conv2d(channels, 4 * channels, 1)
+        self.narrow = nn.Conv2d(4 * channels, channels, 1)
+        self.scale = nn.Parameter(torch.full((channels,), 1e-6))
+
+    def norm(self, x, dims=(1,), unbiased=False):
+        mean, var = x.mean(dim=dims, keepdim=True), x.var(dim=dims, keepdim=True, unbiased=unbiased)
+        return (x - mean) / (var + 1e-6).sqrt()
+
+    def branch(self, x):
+        normed = self.norm(self.depthwise(x))
+        normed = normed * self.weight[:, None, None] + self.bias[:, None, None]
+        return self.narrow(F.gelu(self.widen(normed)))
+
+    def forward(self, x):
+        return x + self.scale[:, None, None] * self.branch(x)
+
+
+class FirstOverPositions(ChannelsFirstBlock):
+    def norm(self, x):
+        return super().norm(x, dims=(2, 3))
+
+
+class FirstOverAll(ChannelsFirstBlock):
+    def norm(self, x):
+        return super().norm(x, dims=(1, 2, 3))
+
+
+class FirstUnbiased(ChannelsFirstBlock):
+    def norm(self, x):
+        return super().norm(x, unbiased=True)
+
+
+class FirstReLU(ChannelsFirstBlock):
+    def branch(self, x):
+        normed = self.norm(self.depthwise(x))
+        normed = normed * self.weight[:, None, None] + self.bias[:, None, None]
+        return self.narrow(F.relu(self.widen(normed)))
+
+
+class FirstTwoActivations(ChannelsFirstBlock):
+    def branch(self, x):
+        normed = self.norm(F.gelu(self.depthwise(x)))
+        normed = normed * self.weight[:, None, None] + self.bias[:, None, None]
+        return self.narrow(F.gelu(self.widen(normed)))
+
+
+class FirstScalesAll(ChannelsFirstBlock):
+    def forward(self, x):
+        return self.scale[:, None, None] * (x + self.branch(x))
+
+
+def first_cases(rng):
+    shapes = ((2, 4, 7, 6), (1, 6, 9, 8), (3, 5, 3, 4))
+    return [
+        {"arguments": {"channels": c}, "training": i == 0, "inputs": [normal(rng, n, c, h, w)]}
+        for i, (n, c, h, w) in enumerate(shapes)
+    ]
+
+
 EXERCISES = [
     Exercise(
-        "07.widest_reduction",
-        points=1,
-        reference=widest_reduction,
-        cases=widest_cases,
-        mutants={
-            "forgets what the 1 × 1 convolution itself costs": widest_free,
-            "rounds up, and so exceeds the budget": widest_rounded_up,
-            "takes kernel_size where kernel_size² belongs": widest_unsquared,
-            "counts every kernel as 1 × 1": widest_same_kernel,
-        },
-        hints=(
-            "Height and width are the same everywhere, so count the multiply–adds of one pixel.",
-            "One reduced channel costs in_channels to make and out_channels · kernel_size² to use.",
-            "times · r · (cost of one reduced channel) ≤ in_channels · out_channels · kernel_size².",
-        ),
-    ),
-    Exercise(
-        "07.add_shortcut",
-        points=1,
-        reference=add_shortcut,
-        cases=shortcut_cases,
-        mutants={
-            "applies the ReLU before the addition": shortcut_early_relu,
-            "forgets the ReLU": shortcut_without_relu,
-            "averages pixels instead of skipping them": shortcut_averaged,
-            "puts the channels of zeros in front": shortcut_zeros_first,
-            "repeats the channels instead of appending zeros": shortcut_repeated,
-        },
-        hints=(
-            "A slice with a step takes every stride-th row and column.",
-            "Adding a channel of zeros changes nothing: only the first C channels of branch get a sum.",
-            "Clone branch before you add in place, and apply the ReLU last.",
-        ),
-    ),
-    Exercise(
-        "07.residual_gradients",
+        "07.FourBranches",
         points=2,
-        reference=residual_gradients,
-        cases=gradients_cases,
+        reference=FourBranches,
+        cases=branches_cases,
         mutants={
-            "sends the gradient through the layers alone, not around them": gradients_plain,
-            "ignores the ReLU on the way back": gradients_linear,
-            "multiplies by the transposed weights on the way back": gradients_transposed,
-            "blocks the gradient where the block's input, not the ReLU's, is negative": gradients_wrong_mask,
+            "shares one reduction between two branches": BranchesGiven,
+            "stacks the branches in another order": BranchesAnotherOrder,
+            "averages where it should take the largest": BranchesMean,
+            "leaves out the ReLU behind the reductions": BranchesNoReLU,
         },
         hints=(
-            "Run the network forwards first and keep the input of each block.",
-            "The output depends on x in two ways, x itself and ReLU(x Wᵀ); their gradients add up.",
-            "Through the block: (g · [x Wᵀ > 0]) @ W. Around it: g. Their sum is the next g.",
+            "Every shape is right. How many parameters has the block, and how many should it have?",
+            "How many tensors are in state_dict(), and how many in parameters(), which names each only once?",
+            "Build the block, change one weight of a branch, and look which outputs move.",
+            "A module that stands in two places is one module: what one branch learns, the other gets too.",
         ),
+        rtol=1e-3,
         atol=1e-4,
+        given=BranchesGiven,
+    ),
+    Exercise(
+        "07.ResNet18",
+        points=3,
+        reference=ResNet18,
+        cases=resnet18_cases,
+        mutants={
+            "leaves out the max pooling": ResNet18NoPool,
+            "pools 2 × 2 pixels instead of 3 × 3": ResNet18SmallPool,
+            "forgets the ReLU of the stem": ResNet18NoReLU,
+            "gives the stride to the second convolution of a block": ResNet18LateStride,
+        },
+        hints=(
+            "Write the sizes beside the table: 224 → 112 needs stride 2 and, for a kernel of 7, padding 3; "
+            "112 → 56 needs stride 2 and, for a pooling of 3, padding 1.",
+            "The first block of layer2, layer3 and layer4 changes the channels and has stride 2; every other "
+            "block keeps both.",
+            "torch.relu, F.max_pool2d and .mean(dim=(2, 3)) have no parameters, so they need no names.",
+        ),
+        rtol=1e-2,
+        atol=1e-3,
     ),
     Exercise(
         "07.PreActivationBlock",
@@ -433,6 +613,27 @@ EXERCISES = [
         ),
     ),
     Exercise(
+        "07.SEResidualBlock",
+        points=2,
+        reference=SEResidualBlock,
+        cases=se_cases,
+        mutants={
+            "weighs the sum, so that the way around is weighed too": SEAfterAddition,
+            "computes the weights from the sum": SEOfTheSum,
+            "takes the largest value of each channel where its mean belongs": SEMaximum,
+            "lets the channels compete, with a softmax": SESoftmax,
+            "leaves out the ReLU between the linear layers": SELinear,
+            "forgets the ReLU after the addition": SENoLastReLU,
+        },
+        hints=(
+            "Squeeze what bn2 returns: its mean over height and width, (N, out_channels).",
+            "The weights are sigmoid(restore(relu(squeeze(mean)))); give them two axes more, then multiply.",
+            "Multiply the branch only, then add downsample(x), then the ReLU.",
+        ),
+        rtol=1e-3,
+        atol=1e-4,
+    ),
+    Exercise(
         "07.separable_kernels",
         points=3,
         reference=separable_kernels,
@@ -448,6 +649,48 @@ EXERCISES = [
             "So for each input channel i, weight[:, i] as a matrix (out_channels, k²) has to have rank one.",
             "The nearest matrix of rank one is the first term of the singular value decomposition, "
             "torch.linalg.svd: s₀ u₀ v₀ᵀ.",
+        ),
+        rtol=1e-3,
+        atol=1e-4,
+    ),
+    Exercise(
+        "07.DenseBlock",
+        points=2,
+        reference=DenseBlock,
+        cases=dense_block_cases,
+        mutants={
+            "puts what is new in front": DenseNewFirst,
+            "puts the block's input last": DenseInputLast,
+            "returns only what its layers have found": DenseOnlyNew,
+            "applies a ReLU to what its layers have found": DenseActive,
+            "gives each layer only what the layer before it has found": DenseNarrow,
+        },
+        hints=(
+            "How many channels does layer i get? The input's, and growth from each layer before it.",
+            "self.add_module(name, module) gives a module a name that is computed.",
+            "Keep one tensor that grows: x = torch.cat([x, layer(x)], dim=1).",
+        ),
+        rtol=1e-3,
+        atol=1e-4,
+    ),
+    Exercise(
+        "07.ChannelsFirstBlock",
+        points=2,
+        reference=ChannelsFirstBlock,
+        cases=first_cases,
+        mutants={
+            "normalises over the positions": FirstOverPositions,
+            "normalises over channels and positions together": FirstOverAll,
+            "divides the sum of squares by channels − 1": FirstUnbiased,
+            "takes a ReLU where the GELU belongs": FirstReLU,
+            "has an activation behind the depthwise convolution too": FirstTwoActivations,
+            "scales the input together with the branch": FirstScalesAll,
+        },
+        hints=(
+            "A linear layer on the last of the axes (N, H, W, channels) is a 1 × 1 convolution.",
+            "The layer norm has one mean and one variance for each image and position: dim=1, keepdim=True.",
+            "x.var(dim=1, keepdim=True, unbiased=False) divides by the channels, as a layer norm does.",
+            "weight[:, None, None] lies along the channels.",
         ),
         rtol=1e-3,
         atol=1e-4,

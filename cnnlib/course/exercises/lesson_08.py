@@ -4,8 +4,94 @@ import itertools
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from cnnlib.course.exercises import Exercise, normal
+
+
+class SharedDropout(nn.Module):
+    """Dropout in PyTorch's convention, whose mask several values may share.
+
+    p: the probability to drop, 0 <= p <= 1; with p = 1 everything becomes 0, and nothing NaN. shared:
+    the axes along which all values have one fate: () is dropout of single values, (2, 3) of whole
+    feature maps, (0,) gives all images of a batch the same mask. forward(x, dice): x, a float tensor;
+    dice, int64 of x's shape, are all the randomness there is: each shows one of the numbers 0 to
+    999,999, and what it decides about is dropped if it shows less than 1,000,000 · p. Along a shared
+    axis the first die decides for all. Returns a tensor of x's shape.
+    """
+
+    def __init__(self, p, shared=()):
+        super().__init__()
+        self.p, self.shared = p, shared
+
+    def forward(self, x, dice):
+        if not self.training:
+            return x
+        for axis in self.shared:
+            dice = dice.narrow(axis, 0, 1)  # broadcasting gives it to all the others
+        mask = (dice >= 1_000_000 * self.p).to(x.dtype)
+        if self.p < 1:
+            mask = mask / (1 - self.p)
+        return x * mask
+
+
+class SharedKeep(SharedDropout):
+    def __init__(self, p, shared=()):
+        super().__init__(1 - p, shared)
+
+
+class SharedAlways(SharedDropout):
+    def forward(self, x, dice):
+        return SharedDropout(self.p, self.shared)(x, dice)
+
+
+class SharedUnscaled(SharedDropout):
+    def forward(self, x, dice):
+        out = super().forward(x, dice)
+        return out * (1 - self.p) if self.training else out
+
+
+class SharedOldWay(SharedDropout):
+    def forward(self, x, dice):
+        return super().forward(x, dice) * (1 - self.p)
+
+
+class SharedCounted(SharedDropout):
+    def forward(self, x, dice):
+        if not self.training:
+            return x
+        mask = SharedDropout(self.p, self.shared)(torch.ones_like(x), dice) > 0
+        return x * mask / mask.to(x.dtype).mean().clamp(min=1e-6)
+
+
+class SharedNothing(SharedDropout):
+    def forward(self, x, dice):
+        return super().forward(x, dice) if not self.shared else SharedDropout(self.p)(x, dice)
+
+
+class SharedNan(SharedDropout):
+    def forward(self, x, dice):
+        return super().forward(x, dice) if self.p < 1 or not self.training else x * 0 / (1 - x.new_tensor(1))
+
+
+def rolled(rng, *shape):
+    """Return dice with a million faces, as an int64 tensor."""
+    return torch.from_numpy(rng.integers(1_000_000, size=shape))
+
+
+def shared_cases(rng):
+    cases = []
+    for shape, p, shared, training in (
+        ((6, 20), 0.3, [], True),
+        ((3, 8, 4, 5), 0.5, [2, 3], True),
+        ((4, 30), 0.2, [0], True),
+        ((2, 3, 4, 4), 0.7, [], False),
+        ((2, 5), 1.0, [], True),
+        ((5, 2, 6), 0.0, [1], True),
+    ):
+        inputs = [normal(rng, *shape), rolled(rng, *shape)]
+        cases.append({"arguments": {"p": p, "shared": shared}, "training": training, "inputs": inputs})
+    return cases
 
 
 def moments_under_dropout(x, weight, p):
@@ -190,55 +276,92 @@ def thinned_cases(rng):
     return [[1 + normal(rng, n, d).abs(), 2 * normal(rng, k, d), normal(rng, k), p] for n, d, k, p in shapes]
 
 
-def drop_squares(maps, centres, size):
-    """Return feature maps with squares of neighbouring values dropped around given centres.
+class DropBlock(nn.Module):
+    """Dropout of squares of neighbouring values, for each feature map by itself.
 
-    maps: (N, C, H, W) float tensor; centres: the same shape, float, 1 where a square has its centre
-    and else 0, for each map by itself; size: odd int, the side of a square, which may reach over
-    the edge. All values in squares become 0; the others are multiplied by
-    (number of values) / (number of kept values), both counted over the whole tensor.
-    If nothing is kept, everything is 0. Returns (N, C, H, W).
+    p: 0 <= p < 1; size: odd int, the side of a square. forward(x, dice): x (N, C, H, W) float; dice,
+    int64 of x's shape, each shows one of the numbers 0 to 999,999. In training a square has its
+    centre wherever a die shows less than 1,000,000 γ. Squares may overlap and reach over the edge.
+    γ is such that a value, all of whose size × size surroundings lie inside the map, is dropped with
+    probability p exactly. What is not dropped is multiplied by (number of values) / (number of kept
+    values), both counted over the whole tensor; if nothing is kept, everything is 0. In evaluation
+    nothing changes. Returns x's shape.
     """
-    kept = 1 - F.max_pool2d(centres, size, stride=1, padding=size // 2)  # a maximum grows a centre
-    return maps * kept * (kept.numel() / kept.sum().clamp(min=1))
+
+    def __init__(self, p, size):
+        super().__init__()
+        self.p, self.size = p, size
+
+    def forward(self, x, dice):
+        if not self.training:
+            return x
+        kept = 1 - self.grown((dice < 1_000_000 * self.gamma()).to(x.dtype))
+        return x * kept * self.scale(kept)
+
+    def gamma(self):
+        return 1 - (1 - self.p) ** (1 / self.size**2)  # kept: no centre at any of size² places
+
+    def grown(self, centres):
+        return F.max_pool2d(centres, self.size, stride=1, padding=self.size // 2)
+
+    def scale(self, kept):
+        return kept.numel() / kept.sum().clamp(min=1)
 
 
-def squares_centres(maps, centres, size):
-    return drop_squares(maps, centres, 1)
+class BlockValues(DropBlock):
+    def gamma(self):
+        return self.p
 
 
-def squares_unscaled(maps, centres, size):
-    return maps * (1 - F.max_pool2d(centres, size, stride=1, padding=size // 2))
+class BlockFirstOrder(DropBlock):
+    def gamma(self):
+        return self.p / self.size**2
 
 
-def squares_times_share(maps, centres, size):
-    kept = 1 - F.max_pool2d(centres, size, stride=1, padding=size // 2)
-    return maps * kept * kept.mean()
+class BlockSide(DropBlock):
+    def gamma(self):
+        return 1 - (1 - self.p) ** (1 / self.size)
 
 
-def squares_corner(maps, centres, size):
-    grown = F.max_pool2d(F.pad(centres, (size - 1, 0, size - 1, 0)), size, stride=1)
-    return drop_squares(maps, grown, 1)
+class BlockExpected(DropBlock):
+    def scale(self, kept):
+        return 1 / (1 - self.p)
 
 
-def squares_all_channels(maps, centres, size):
-    return drop_squares(maps, centres.amax(dim=1, keepdim=True).expand_as(maps).contiguous(), size)
+class BlockNan(DropBlock):
+    def scale(self, kept):
+        return kept.numel() / kept.sum()
 
 
-def squares_centre_share(maps, centres, size):
-    kept = 1 - F.max_pool2d(centres, size, stride=1, padding=size // 2)
-    return maps * kept / (1 - centres.mean()).clamp(min=1e-6)
+class BlockAlways(DropBlock):
+    def forward(self, x, dice):
+        return DropBlock(self.p, self.size)(x, dice)
 
 
-def squares_cases(rng):
-    fixed = torch.zeros(1, 2, 7, 7)
-    fixed[0, 0, 3, 2] = fixed[0, 1, 6, 6] = 1  # one in the middle, one in a corner
-    cases = [[normal(rng, 1, 2, 7, 7), fixed, 3]]
-    for n, c, h, w, size, share in ((2, 3, 8, 6, 3, 0.05), (2, 2, 9, 9, 5, 0.03), (1, 4, 5, 5, 1, 0.3)):
-        drawn = torch.from_numpy((rng.random((n, c, h, w)) < share).astype("float32"))
-        cases.append([normal(rng, n, c, h, w), drawn, size])
-    cases.append([normal(rng, 1, 1, 3, 3), torch.ones(1, 1, 3, 3), 3])  # nothing is kept
-    return cases
+class BlockAllMaps(DropBlock):
+    def grown(self, centres):
+        return super().grown(centres.amax(dim=1, keepdim=True).expand_as(centres).contiguous())
+
+
+class BlockCorner(DropBlock):
+    def grown(self, centres):
+        margin = self.size - 1
+        return F.max_pool2d(F.pad(centres, (margin, 0, margin, 0)), self.size, stride=1)
+
+
+def block_cases(rng):
+    cases = []
+    for shape, p, size, training in (
+        ((2, 3, 12, 10), 0.5, 3, True),
+        ((3, 2, 9, 14), 0.3, 5, True),
+        ((1, 6, 8, 8), 0.7, 3, True),
+        ((2, 2, 6, 6), 0.4, 1, True),
+        ((2, 2, 7, 5), 0.6, 3, False),
+    ):
+        inputs = [normal(rng, *shape), rolled(rng, *shape)]
+        cases.append({"arguments": {"p": p, "size": size}, "training": training, "inputs": inputs})
+    inputs = [normal(rng, 1, 1, 3, 3), torch.zeros(1, 1, 3, 3, dtype=torch.int64)]  # nothing is kept
+    return [*cases, {"arguments": {"p": 0.2, "size": 3}, "training": True, "inputs": inputs}]
 
 
 def images_to_label(probabilities, n):
@@ -273,11 +396,27 @@ def label_nan(probabilities, n):
     return (-(mean * mean.log()).sum(dim=1) - noisy).argsort(descending=True)[:n]
 
 
+def label_geometric(probabilities, n):
+    mean = probabilities.log().mean(dim=0).softmax(dim=1)
+    noisy = torch.special.entr(probabilities).sum(dim=2).mean(dim=0)
+    return (torch.special.entr(mean).sum(dim=1) - noisy).argsort(descending=True)[:n]
+
+
+def label_as_given(probabilities, n):
+    mean = probabilities.log().mean(dim=0).softmax(dim=1)
+    unsure = -(mean * mean.log()).sum(dim=1)
+    noisy = -(probabilities * probabilities.log()).sum(dim=2).mean(dim=0)
+    return (unsure - noisy).argsort()[:n]
+
+
 def label_cases(rng):
     # image 0: all passes are sure of one class; image 1: all say half and half; image 2: they contradict
     first = [[0.0, 0.0, 1.0], [0.5, 0.5, 0.0], [1.0, 0.0, 0.0]]
     second = [[0.0, 0.0, 1.0], [0.5, 0.5, 0.0], [0.0, 0.8, 0.2]]
     cases = [[torch.tensor([first, second]), 1]]
+    # the geometric mean of the passes ranks the second and the third of these the other way round
+    first, second = [[0.9, 0.1], [0.999, 0.001], [0.8, 0.2]], [[0.1, 0.9], [0.5, 0.5], [0.3, 0.7]]
+    cases.append([torch.tensor([first, second]), 3])
     for passes, images, classes, n in ((5, 6, 3, 2), (10, 8, 10, 4), (20, 5, 4, 5)):
         sure = False
         while not sure:  # two images with nearly equal values could be ranked either way
@@ -294,6 +433,26 @@ def label_cases(rng):
 
 
 EXERCISES = [
+    Exercise(
+        "08.SharedDropout",
+        points=2,
+        reference=SharedDropout,
+        cases=shared_cases,
+        mutants={
+            "takes p for the probability to keep": SharedKeep,
+            "drops in evaluation too": SharedAlways,
+            "does not scale what is kept": SharedUnscaled,
+            "multiplies by 1 − p in evaluation, and does not scale while training": SharedOldWay,
+            "scales by the share that happens to be kept": SharedCounted,
+            "rolls a die for every value, whatever is shared": SharedNothing,
+            "divides by 0 where p is 1": SharedNan,
+        },
+        hints=(
+            "self.training says in which mode the module is; evaluation has nothing to do.",
+            "dice.narrow(axis, 0, 1) keeps the first along an axis, and broadcasting does the rest.",
+            "Multiply x by a mask of zeros and 1 / (1 − p). Dividing by 1 − p is what p = 1 must avoid.",
+        ),
+    ),
     Exercise(
         "08.moments_under_dropout",
         points=1,
@@ -366,20 +525,24 @@ EXERCISES = [
         ),
     ),
     Exercise(
-        "08.drop_squares",
-        points=2,
-        reference=drop_squares,
-        cases=squares_cases,
+        "08.DropBlock",
+        points=3,
+        reference=DropBlock,
+        cases=block_cases,
         mutants={
-            "drops the centres only": squares_centres,
-            "does not scale what is kept": squares_unscaled,
-            "multiplies by the kept share instead of dividing by it": squares_times_share,
-            "lets the squares begin at their centres": squares_corner,
-            "drops the same squares in all channels": squares_all_channels,
-            "scales by the share of the centres, not of the squares": squares_centre_share,
+            "takes γ = p": BlockValues,
+            "takes γ = p / size²": BlockFirstOrder,
+            "counts only one side of the square": BlockSide,
+            "scales by 1 / (1 − p), whatever was dropped": BlockExpected,
+            "divides by 0 where nothing is kept": BlockNan,
+            "drops in evaluation too": BlockAlways,
+            "drops the same squares in all maps": BlockAllMaps,
+            "lets the squares begin at their centres": BlockCorner,
         },
         hints=(
-            "A maximum over a window of size × size is 1 wherever a centre is near enough.",
+            "Around how many places must there be no centre for a value to be kept? They are independent.",
+            "(1 − γ) to the power size² is 1 − p.",
+            "A maximum over a window of size × size is 1 wherever a centre is near enough: "
             "F.max_pool2d(centres, size, stride=1, padding=size // 2) keeps the shape.",
             "Guard the division: kept.sum().clamp(min=1) is never 0.",
         ),
@@ -394,11 +557,15 @@ EXERCISES = [
             "picks where the single passes are most uncertain": label_noisy,
             "picks where the passes agree most": label_least,
             "computes 0 · log 0, which is NaN": label_nan,
+            "takes the geometric mean of the passes": label_geometric,
+            "makes three mistakes, as the code that was handed out": label_as_given,
         },
         hints=(
-            "An image that every pass calls half and half has entropy, but no disagreement.",
+            "There is more than one fault. Try the code on two images and two passes whose answer you know.",
+            "Which mean of the passes does the task name, and which does the code take? Which end of a "
+            "ranking is its beginning?",
             "torch.special.entr(p) is −p log p, and 0 where p is 0.",
-            "argsort(descending=True) ranks; its first n entries are the answer.",
         ),
+        given=label_as_given,
     ),
 ]
