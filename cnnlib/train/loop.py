@@ -326,8 +326,8 @@ def _first_logits(model, data):
         return predict(model, data.images[:2])
     except RuntimeError as error:
         error.add_note(
-            f"The model was given images of shape {tuple(data.images[:2].shape)}. One that ends with a linear "
-            "layer over all positions takes one size only; one that averages over them takes several."
+            f"The model was given images of shape {tuple(data.images[:2].shape)}. A model that ends with a "
+            "linear layer over all positions takes one size only, one that averages over them several."
         )
         raise
 
