@@ -9,11 +9,12 @@ from torch import nn
 from torchvision import models as torchvision_models
 from torchvision.ops import SqueezeExcitation as TorchvisionSqueezeExcitation
 
+from cnnlib.course.exercises.lesson_07 import DenseBlock  # the block is an exercise
 from cnnlib.ground.errors import ParameterError
 from cnnlib.measure.complexity import count_macs, count_parameters
 from cnnlib.models import IMAGENET_MODELS, MODELS, make_model
 from cnnlib.models.convnext import ConvNeXtBlock
-from cnnlib.models.densenet import DenseBlock, DenseLayer
+from cnnlib.models.densenet import DenseLayer
 from cnnlib.models.efficientnet import FusedMBConv, MBConv, SqueezeExcitation
 from cnnlib.models.inception import GoogLeNet, InceptionBlock
 from cnnlib.models.lenet import C3_TABLE, LeNet5, LeNet5Paper, SparseConv2d, Subsampling, digit_codes

@@ -83,7 +83,7 @@ def from_folder(folder, size=28, channels=1, background="white", crop=False, pro
     """
     from tqdm import tqdm
 
-    check_whole("size", size)
+    size = check_whole("size", size)
     if channels not in (1, 3):
         raise ParameterError(f"channels is {channels!r}; it must be 1 (grey) or 3 (colour)")
     color = _color(background)

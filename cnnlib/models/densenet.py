@@ -1,6 +1,5 @@
-"""DenseNet: blocks in which each layer sees what all layers before it have found."""
+"""DenseNet's layer; the block, in which each layer sees what all before it have found, is an exercise."""
 
-import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -29,27 +28,3 @@ class DenseLayer(nn.Module):
     def forward(self, x):
         x = self.conv1(F.relu(self.norm1(x)))
         return self.conv2(F.relu(self.norm2(x)))
-
-
-class DenseBlock(nn.Module):
-    """Layers in a row, each of which gets the block's input and all that the layers before it have found.
-
-    Args:
-        in_channels: channels of the input.
-        growth: channels that each layer adds.
-        layers: how many.
-
-    Shape: (N, in_channels, H, W) → (N, in_channels + layers · growth, H, W).
-
-    Source: Huang et al. 2016, arXiv 1608.06993, eq. 2.
-    """
-
-    def __init__(self, in_channels, growth, layers):
-        super().__init__()
-        for i in range(layers):
-            self.add_module(f"denselayer{i + 1}", DenseLayer(in_channels + i * growth, growth))
-
-    def forward(self, x):
-        for layer in self.children():  # in the order of __init__
-            x = torch.cat([x, layer(x)], dim=1)
-        return x
