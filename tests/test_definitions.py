@@ -45,6 +45,31 @@ def check(lesson, name):
     return register
 
 
+TABLES = (
+    ("06_architectures_classic", "C3_TABLE", lenet.C3_TABLE),
+    ("06_architectures_classic", "LENET5", lenet.LENET5),
+    ("06_architectures_classic", "TWO_GPUS", alexnet.TWO_GPUS),
+    ("06_architectures_classic", "ONE_COLUMN", alexnet.ONE_COLUMN),
+    ("06_architectures_classic", "ALEXNET_SMALL", alexnet.SMALL),
+    ("06_architectures_classic", "VGG16", vgg.VGG16),
+    ("07_architectures_modern", "GOOGLENET", inception.GOOGLENET),
+    ("07_architectures_modern", "RESNET18", resnet.RESNET18),
+    ("07_architectures_modern", "RESNET50", resnet.RESNET50),
+    ("07_architectures_modern", "STAGES", efficientnet.STAGES),
+)
+
+
+def is_the_same(table):
+    def compare(shown):
+        assert shown == table
+
+    return compare
+
+
+for lesson, name, table in TABLES:
+    check(lesson, name)(is_the_same(table))
+
+
 @check("02_parts_of_a_cnn", "output_size")
 def _(shown):
     for case in itertools.product(range(5, 12), (1, 2, 5), (1, 2, 3), (0, 1, 2), (1, 2)):
@@ -233,11 +258,6 @@ def _(shown):
     _same_model(lambda: shown(3), lambda: lenet.Subsampling(3), _images(2, 3, 6, 8))
 
 
-@check("06_architectures_classic", "C3_TABLE")
-def _(shown):
-    assert shown == lenet.C3_TABLE
-
-
 @check("06_architectures_classic", "SparseConv2d")
 def _(shown):
     _same_model(
@@ -267,21 +287,6 @@ def _(shown):
 @check("06_architectures_classic", "LeNet5")
 def _(shown):
     _same_model(shown, lenet.LeNet5, _images(2, 1, 28, 28))
-
-
-@check("06_architectures_classic", "LENET5")
-def _(shown):
-    assert shown == lenet.LENET5
-
-
-@check("06_architectures_classic", "TWO_GPUS")
-def _(shown):
-    assert shown == alexnet.TWO_GPUS
-
-
-@check("06_architectures_classic", "ONE_COLUMN")
-def _(shown):
-    assert shown == alexnet.ONE_COLUMN
 
 
 @check("06_architectures_classic", "alexnet_features")
@@ -317,11 +322,6 @@ def _(shown):
     assert complexity.count_macs(ours, (3, 224, 224)) == complexity.count_macs(theirs, (3, 224, 224))
 
 
-@check("06_architectures_classic", "ALEXNET_SMALL")
-def _(shown):
-    assert shown == alexnet.SMALL
-
-
 @check("06_architectures_classic", "alexnet_small")
 def _(shown):
     for activation in (nn.ReLU, nn.Tanh):
@@ -330,11 +330,6 @@ def _(shown):
             lambda f=activation: alexnet.alexnet_small(activation=f),
             _images(2, 1, 28, 28),
         )
-
-
-@check("06_architectures_classic", "VGG16")
-def _(shown):
-    assert shown == vgg.VGG16
 
 
 @check("06_architectures_classic", "vgg_features")
@@ -450,11 +445,6 @@ def _(shown):
         )
 
 
-@check("07_architectures_modern", "GOOGLENET")
-def _(shown):
-    assert shown == inception.GOOGLENET
-
-
 @check("07_architectures_modern", "halve")
 def _(shown):
     x = _images(2, 3, 7, 8)
@@ -494,16 +484,6 @@ def _(shown):
     )
 
 
-@check("07_architectures_modern", "RESNET18")
-def _(shown):
-    assert shown == resnet.RESNET18
-
-
-@check("07_architectures_modern", "RESNET50")
-def _(shown):
-    assert shown == resnet.RESNET50
-
-
 @check("07_architectures_modern", "ResNet")
 def _(shown):
     _same_network(shown(resnet.BasicBlock, resnet.RESNET18), resnet.resnet18())
@@ -512,11 +492,6 @@ def _(shown):
 @check("07_architectures_modern", "ResNeXtBottleneck")
 def _(shown):
     _same_model(lambda: shown(64, 64, 2), lambda: resnet.ResNeXtBottleneck(64, 64, 2), _images(2, 64, 6, 6))
-
-
-@check("07_architectures_modern", "STAGES")
-def _(shown):
-    assert shown == efficientnet.STAGES
 
 
 @check("07_architectures_modern", "EfficientNetB0")

@@ -17,6 +17,7 @@ from torch import nn
 
 from cnnlib.ground.env import own_randomness
 from cnnlib.ground.errors import ParameterError
+from cnnlib.models.hooks import check_gradients
 
 
 class NoisyBatchNorm2d(nn.BatchNorm2d):
@@ -74,11 +75,7 @@ def loss_and_gradient(model, images, labels):
 
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
-    if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
-        raise ParameterError(
-            "this needs gradients, which torch does not compute here; call it outside no_grad and "
-            "inference_mode"
-        )
+    check_gradients("loss_and_gradient")
     with own_randomness(None, images.device):
         loss = F.cross_entropy(model(images), labels)
     if not loss.requires_grad:

@@ -51,14 +51,19 @@ def check_images(model, images):
 
 def check_pixels(images):
     """Check that images are bytes or floats from 0 to 1, up to rounding."""
-    if images.dtype != torch.uint8 and not images.is_floating_point():
-        raise ParameterError(f"images are {images.dtype}; they must be uint8 0–255 or float 0–1")
+    check_dtype(images)
     low, high = (value.item() for value in images.aminmax())
     if images.is_floating_point() and not (low >= -1e-3 and high <= 1 + 1e-3):
         raise ParameterError(
             f"images go from {low:.4g} to {high:.4g}; float images must lie between 0 and 1: divide pixels "
             "by 255, and leave the normalisation to the model"
         )
+
+
+def check_dtype(images):
+    """Check that images are bytes or floats."""
+    if images.dtype != torch.uint8 and not images.is_floating_point():
+        raise ParameterError(f"images are {images.dtype}; they must be uint8 0–255 or float 0–1")
 
 
 def run(model, images):
@@ -123,6 +128,15 @@ def evaluation(model):
     finally:
         for module, training in modes.items():
             module.training = training
+
+
+def check_gradients(caller):
+    """Refuse to go on where autograd is switched off; `caller` is the function that needs it."""
+    if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
+        raise ParameterError(
+            f"{caller} was called where torch computes no gradients; "
+            "call it outside no_grad and inference_mode"
+        )
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from cnnlib.data import batches, to_float
 from cnnlib.ground.env import best_device, own_randomness
 from cnnlib.ground.errors import CheckpointError, ParameterError, check_whole
-from cnnlib.models.hooks import channels_last, evaluation
+from cnnlib.models.hooks import channels_last, check_dtype, check_gradients, evaluation
 from cnnlib.train.checkpoint import (
     check_identity,
     checksum_of,
@@ -110,11 +110,9 @@ _TENTH = 25.5
 
 def _check_scale(images):
     """Refuse pixels that were turned into floats and not divided by 255; what is standardised passes."""
-    if images.dtype == torch.uint8:
-        return
-    if not images.is_floating_point():
-        raise ParameterError(f"images are {images.dtype}; they must be uint8 0–255 or float 0–1")
-    if images.ndim == 4 and images.shape[1] in (1, 3) and images.numel():  # others are maps of an inner layer
+    check_dtype(images)
+    pixels = images.ndim == 4 and images.shape[1] in (1, 3)  # others are maps of an inner layer
+    if pixels and images.is_floating_point() and images.numel():
         highest = images.max().item()
         if highest > _TENTH:
             raise ParameterError(
@@ -213,10 +211,7 @@ def fit(
         checkpoint_steps = check_whole("checkpoint_steps", checkpoint_steps)
         if checkpoint is None:
             raise ParameterError(f"checkpoint_steps is {checkpoint_steps}; it needs the path of a checkpoint")
-    if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
-        raise ParameterError(
-            "fit was called where torch computes no gradients; call it outside no_grad and inference_mode"
-        )
+    check_gradients("fit")
     device = best_device(device)
     model.to(device)
     if isinstance(loss, torch.nn.Module):

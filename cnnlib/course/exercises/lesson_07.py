@@ -60,16 +60,24 @@ class BranchesNoReLU(FourBranches):
         self.three[1] = self.five[1] = nn.Identity()
 
 
-def branches_cases(rng):
-    shapes = ((3, 2, 4, 6, 5), (4, 3, 2, 5, 7), (2, 1, 3, 4, 4), (5, 2, 2, 3, 6))
+def in_both_modes(rng, names, shapes):
+    """Return a module's cases, in training and evaluation mode in turn.
+
+    A shape holds the arguments, in_channels first, and the images' height and width.
+    """
     return [
         {
-            "arguments": {"in_channels": c, "reduced": reduced, "out_channels": d},
+            "arguments": dict(zip(names, arguments, strict=True)),
             "training": i % 2 == 0,
-            "inputs": [normal(rng, 2, c, h, w)],
+            "inputs": [normal(rng, 2, arguments[0], height, width)],
         }
-        for i, (c, reduced, d, h, w) in enumerate(shapes)
+        for i, (*arguments, height, width) in enumerate(shapes)
     ]
+
+
+def branches_cases(rng):
+    shapes = ((3, 2, 4, 6, 5), (4, 3, 2, 5, 7), (2, 1, 3, 4, 4), (5, 2, 2, 3, 6))
+    return in_both_modes(rng, ("in_channels", "reduced", "out_channels"), shapes)
 
 
 class ResNet18(nn.Module):
@@ -447,14 +455,7 @@ class DenseNarrow(DenseBlock):
 
 def dense_block_cases(rng):
     shapes = ((3, 2, 3, 5, 4), (4, 1, 2, 3, 6), (2, 3, 1, 4, 4), (2, 2, 4, 3, 3))
-    return [
-        {
-            "arguments": {"in_channels": c, "growth": growth, "layers": layers},
-            "training": i % 2 == 0,
-            "inputs": [normal(rng, 2, c, h, w)],
-        }
-        for i, (c, growth, layers, h, w) in enumerate(shapes)
-    ]
+    return in_both_modes(rng, ("in_channels", "growth", "layers"), shapes)
 
 
 class ChannelsFirstBlock(nn.Module):
