@@ -48,6 +48,7 @@ def measured(folder):
         ("0.1, 0.01,1e-3", ["0.1", "0.01", "1e-3"]),
         ("[1, 2],[3]", ["[1, 2]", "[3]"]),
         ("fast,full", ["fast", "full"]),
+        ("0..2, 7,20..21", ["0", "1", "2", "7", "20", "21"]),
     ],
 )
 def test_values_are_read(text, values):
@@ -58,6 +59,7 @@ def test_values_are_read(text, values):
     ("text", "message"),
     [
         ("9..0", "the range 9..0 is empty; write the smaller number first"),
+        ("1,9..0", "the range 9..0 is empty"),
         ("0..1000000", "has more than 10,000 values"),
         ("1,,2", "holds an empty value"),
         ("", "holds an empty value"),

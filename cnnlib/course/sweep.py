@@ -29,23 +29,29 @@ LARGEST = 10_000
 def parse_values(text):
     """Return the values that a command line gives for one parameter, as strings.
 
-    "0..9" are the whole numbers from 0 to 9; "0.1,0.01" are two values; a comma inside brackets separates
-    nothing.
+    "0..9" are the whole numbers from 0 to 9; "0.1,0.01" are two values, "0,3,20..29" twelve; a comma inside
+    brackets separates nothing.
 
     Raises:
         ParameterError: an empty value, or a range that goes down.
     """
-    if span := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", text.strip()):
-        first, last = map(int, span.groups())
-        if last < first:
-            raise ParameterError(f"the range {text} is empty; write the smaller number first")
-        if last - first >= LARGEST:
-            raise ParameterError(f"the range {text} has more than {LARGEST:,} values")
-        return [str(value) for value in range(first, last + 1)]
-    values = [value.strip() for value in re.split(r",(?![^\[\](){}]*[\])}])", text)]
-    if not all(values):
+    parts = [part.strip() for part in re.split(r",(?![^\[\](){}]*[\])}])", text)]
+    if not all(parts):
         raise ParameterError(f"{text!r} holds an empty value; write values as a,b,c or as 0..9")
-    return values
+    return [value for part in parts for value in _spelled_out(part)]
+
+
+def _spelled_out(part):
+    """Return the whole numbers of a range such as "0..9"; anything else is one value."""
+    span = re.fullmatch(r"(-?\d+)\.\.(-?\d+)", part)
+    if not span:
+        return [part]
+    first, last = map(int, span.groups())
+    if last < first:
+        raise ParameterError(f"the range {part} is empty; write the smaller number first")
+    if last - first >= LARGEST:
+        raise ParameterError(f"the range {part} has more than {LARGEST:,} values")
+    return [str(value) for value in range(first, last + 1)]
 
 
 def grid(path, given):
