@@ -28,7 +28,7 @@ test: $(READY)  ## everything that must hold: style, unit tests, and every lesso
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(PARALLEL) tests
-	$(PARALLEL) --nbval-lax --nbval-cell-timeout=900 -p no:cacheprovider notebooks
+	$(PARALLEL) --nbval-lax --nbval-current-env --nbval-cell-timeout=900 -p no:cacheprovider notebooks
 
 seeds: $(READY)  ## every lesson by papermill with another seed than its own; make seeds SEED=7
 	$(BIN)/cnnlib run -p seed=$(SEED) -j $$(nproc 2>/dev/null || sysctl -n hw.ncpu) -o outputs/seed-$(SEED)

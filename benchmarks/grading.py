@@ -1,11 +1,12 @@
 """Grading a class: `cnnlib grade` beside nbgrader and otter-grader, on the same submissions, in one run.
 
     python -m venv peers && peers/bin/pip install nbgrader otter-grader --editable .
-    python benchmarks/grading.py --peers peers/bin [--submissions 100] [--jobs 2]
+    python benchmarks/grading.py [--peers peers/bin] [--submissions 100 1000] [--jobs 2]
 
 The submissions are lesson 02's exercises: most of them honest, with right, wrong and missing answers, and
-one in five hostile. Each tool grades them with the same checks; what each submission deserves is known.
-Reported are the time, as a ratio to `cnnlib grade`, and how many scores are right.
+one in five hostile; one in a hundred loops for ever, which costs 20 seconds whoever grades. Each tool grades
+them with the same checks; what each submission deserves is known. Reported are the time, as a ratio to
+`cnnlib grade`, the memory of all its processes at their most, and how many scores are right.
 
 The peers are given what is fair: checks that import their checker anew, which is good practice; 20 seconds
 for an endless loop; as many processes as we take (nbgrader has no such option). They execute a short notebook
@@ -15,6 +16,7 @@ can use Docker containers in addition, which are not measured here.
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import os
@@ -22,6 +24,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -41,32 +44,45 @@ PATCH = """import cnnlib.course.exercises as package
 from cnnlib.course.exercises import judge
 judge.difference = lambda *_: ""
 package.check = lambda *_: print("right")"""
-HOSTILE = {
-    "ends the process": f"import os\n{FIRST.stub}".replace("raise NotImplementedError", "os._exit(0)"),
-    "loops for ever": FIRST.stub.replace("raise NotImplementedError", "while True: pass"),
-    "patches the checker": None,
-    "redefines check": None,
+BEFORE = {
+    "patches the checker": PATCH,
+    "redefines check": "check = lambda *_: print('right')",
 }
+"""What a hostile learner puts into a cell of its own; every answer is wrong."""
+
+
+def instead(body):
+    return f"import os, threading, time\n{FIRST.stub}".replace("raise NotImplementedError", body)
+
+
+INSTEAD = {
+    "ends the process": instead("os._exit(0)"),
+    "loops for ever": instead("while True: pass"),
+    "takes all memory": instead("return [bytearray(1 << 26) for _ in range(1000)]"),
+    "leaves a process": instead("os.fork() or (os.setsid(), time.sleep(10**6))"),
+    "leaves a thread": instead("threading.Thread(target=time.sleep, args=(10**6,)).start()"),
+    "answers at length": instead("return [[]] * 30_000_000"),
+}
+"""What a hostile learner answers to the first exercise; the others are right."""
+HOSTILE = [kind for kind in (*BEFORE, *INSTEAD) if kind != "loops for ever"]
 
 
 def submissions(count, rng):
     """Return a list of (kind, {name: source}, cell that comes first or "", deserved score)."""
     wrong = {e.name: e.stub.replace("raise NotImplementedError", "return None") for e in ASKED}
-    kinds = list(HOSTILE)
     rows = []
     for i in range(count):
-        kind = kinds[i // 5 % len(kinds)] if i % 5 == 4 else "honest"
+        kind = HOSTILE[i // 5 % len(HOSTILE)] if i % 5 == 4 else "honest"
+        kind = "loops for ever" if i % 100 == 49 else kind
         right = {e.name for e in ASKED if rng.random() < 0.7} if kind == "honest" else set()
-        if kind in ("ends the process", "loops for ever"):
+        if kind in INSTEAD:
             right = {e.name for e in ASKED[1:]}
         answers = {}
         for e in ASKED:
             other = rng.choice([e.stub, wrong[e.name]]) if kind == "honest" else wrong[e.name]
             answers[e.name] = e.solution if e.name in right else other
-        first = {"patches the checker": PATCH, "redefines check": "check = lambda *_: print('right')"}
-        if HOSTILE.get(kind):
-            answers[FIRST.name] = HOSTILE[kind]
-        rows.append((kind, answers, first.get(kind, ""), sum(e.points for e in ASKED if e.name in right)))
+        answers[FIRST.name] = INSTEAD.get(kind, answers[FIRST.name])
+        rows.append((kind, answers, BEFORE.get(kind, ""), sum(e.points for e in ASKED if e.name in right)))
     return rows
 
 
@@ -177,36 +193,73 @@ def peer_environment(peers):
 TOOLS = {"cnnlib grade": run_cnnlib, "nbgrader": run_nbgrader, "otter run": run_otter}
 
 
+class Memory(threading.Thread):
+    """Looks every second at what all processes below this one hold; shared pages count once."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.most, self.done = 0, threading.Event()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+
+    def run(self):
+        while not self.done.wait(1):
+            self.most = max(self.most, sum(map(self.held, self.below(os.getpid()))))
+
+    def below(self, pid):
+        with contextlib.suppress(OSError):
+            for task in Path(f"/proc/{pid}/task").iterdir():
+                for child in map(int, (task / "children").read_text().split()):
+                    yield child
+                    yield from self.below(child)
+
+    def held(self, pid):
+        with contextlib.suppress(OSError, StopIteration):
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+            return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) << 10
+        return 0
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--peers", type=Path, required=True, help="folder with the programs nbgrader and otter"
+        "--peers", type=Path, help="folder with the programs nbgrader and otter; without it, cnnlib alone"
     )
-    parser.add_argument("--submissions", type=int, default=100)
+    parser.add_argument("--submissions", type=int, nargs="+", default=[100])
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    peers = options.peers.resolve()
-    rows = submissions(options.submissions, random.Random(options.seed))
-    rows = {f"s{i:03}": row for i, row in enumerate(rows)}
     for name, value in report().items():
         print(f"{name:<14} {value}")
-    kinds = ["honest", *HOSTILE]
-    print(f"\n{len(rows)} submissions; in each column: right scores, and points given that were not earned")
-    print("".join(f"{title:>26}" for title in ("tool", "seconds each", "ratio", *kinds)))
-    unit = None
-    for tool, run in TOOLS.items():
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            seconds, scores = run(Path(folder), rows, options.jobs, peers)
+    for count in options.submissions:
+        rows = submissions(count, random.Random(options.seed))
+        compare({f"s{i:04}": row for i, row in enumerate(rows)}, options.jobs, options.peers)
+    return 0
+
+
+def compare(rows, jobs, peers):
+    """Print a column for each tool."""
+    columns, unit = [], None
+    kinds = list(dict.fromkeys(row[0] for row in rows.values()))
+    for tool, run in TOOLS.items() if peers else list(TOOLS.items())[:1]:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder, Memory() as memory:
+            seconds, scores = run(Path(folder), rows, jobs, peers and peers.resolve())
         unit = unit or seconds
-        line = [tool, f"{seconds / len(rows):.2f}", f"{seconds / unit:.2f}"]
+        column = [tool, f"{seconds / len(rows):.2f}", f"{seconds / unit:.2f}", f"{memory.most >> 20:,}"]
         for kind in kinds:
             mine = {s: row[3] for s, row in rows.items() if row[0] == kind}
             right = sum(scores.get(s, 0) == score for s, score in mine.items())
             unearned = sum(max(scores.get(s, 0) - score, 0) for s, score in mine.items())
-            line.append(f"{right}/{len(mine)}, {unearned:g}")
-        print("".join(f"{cell:>26}" for cell in line), flush=True)
-    return 0
+            column.append(f"{right}/{len(mine)}, {unearned:g}")
+        columns.append(column)
+    print(f"\n{len(rows)} submissions; below: right scores, and points given that were not earned")
+    for line in zip(["", "seconds each", "ratio", "MiB at most", *kinds], *columns, strict=True):
+        print(f"{line[0]:<22}" + "".join(f"{cell:>16}" for cell in line[1:]), flush=True)
 
 
 if __name__ == "__main__":

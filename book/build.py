@@ -8,31 +8,53 @@ Every warning of Sphinx is an error. The site is replaced only when all went wel
 time, so that no page of a lesson that was renamed stays behind.
 """
 
+import json
 import re
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+import alive
 from sphinx.cmd.build import main as sphinx
 
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
-PAGES = ("notebooks/[0-9][0-9]_*.ipynb", "img/*.svg", "data/README.md")
+LESSONS = "notebooks/[0-9][0-9]_*.ipynb"
+PAGES = (LESSONS, "img/*.svg", "data/README.md")
 LINKED = ("data/SHA256SUMS", "tools/build_data.py")
 """Files that a page links to."""
+SITE = "_static/sections.js"
+"""A file by which a site of ours is known."""
+UNUSED = (
+    "searchindex.js",
+    "_static/searchtools.js",
+    "_static/language_data.js",
+    "_static/english-stemmer.js",
+)
+"""Of Sphinx's search, whose place is taken by ours."""
 
 
 def gather(folder):
     """Copy what the site is made of into a folder, arranged as in the repository, with the front page on top.
 
     The front page's list of lessons is the README's, so that there is only one to keep.
+
+    Returns:
+        The states of the lessons' widgets, a list of dicts.
     """
+    states = []
     for pattern in (*PAGES, *LINKED):
         for path in ROOT.glob(pattern):
             target = folder / path.relative_to(ROOT)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target)
+    for path in sorted(folder.glob(LESSONS)):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        describe_widgets(notebook)
+        states += alive.enliven(notebook)
+        head_exercises(notebook)
+        path.write_text(json.dumps(notebook), encoding="utf-8")
     if not (ROOT / "tools").exists():  # the learners' copy of the course: the script is named, not linked
         page = folder / "data" / "README.md"
         text = page.read_text(encoding="utf-8")
@@ -42,6 +64,40 @@ def gather(folder):
     index = (BOOK / "index.md").read_text(encoding="utf-8")
     index = index.replace("<!-- the table of lessons in README.md -->", lessons)
     (folder / "index.md").write_text(index, encoding="utf-8")
+    return states
+
+
+def describe_widgets(notebook):
+    """Give the figure of each widget the text that the widget describes it with."""
+    for cell in notebook["cells"]:
+        if "widget" in cell["metadata"].get("tags", ()):
+            for output in cell["outputs"]:
+                text = "".join(output["data"]["text/plain"]).partition(" Run the cell")[0]
+                cell["metadata"]["mystnb"] = {"image": {"alt": text}}
+
+
+def head_exercises(notebook):
+    """Make a heading of each exercise's name, so that the table of contents and the search list it."""
+    level = "##"
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            level = "###" if re.search("^## ", source, re.M) else level
+            if cell["id"].startswith("task-"):
+                cell["source"] = re.sub(
+                    r"^\*\*(Exercise \S+)\*\* *", rf"{level} \1\n\n", source, count=1, flags=re.M
+                )
+
+
+def offer_notebooks(site):
+    """Put each lesson's notebook beside its page, as it is before it is run."""
+    for path in sorted(ROOT.glob(LESSONS)):
+        notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "code":
+                cell |= {"outputs": [], "execution_count": None}
+        text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+        (site / path.relative_to(ROOT)).write_text(text, encoding="utf-8")
 
 
 def build(site):
@@ -53,16 +109,21 @@ def build(site):
     Returns:
         The exit status of Sphinx, 0 when there was no warning.
     """
-    if site.exists() and any(site.iterdir()) and not (site / "searchindex.js").exists():
+    if site.exists() and any(site.iterdir()) and not (site / SITE).exists():
         sys.exit(f"{site} holds something other than a site; name another folder")
     site.parent.mkdir(parents=True, exist_ok=True)
     # Beside the site, so that it can be moved into place at once.
     with tempfile.TemporaryDirectory(prefix=".book-", dir=site.parent) as work:
         source, made = Path(work, "source"), Path(work, "site")
-        gather(source)
+        states = gather(source)
         options = ["--fail-on-warning", "--keep-going", "--quiet", "--jobs=auto", "--conf-dir", str(BOOK)]
         status = sphinx([*options, "--doctree-dir", str(Path(work, "doctrees")), str(source), str(made)])
         if status == 0:
+            alive.write(made / alive.FOLDER, states, cache=ROOT / "outputs" / ".book-maps")
+            offer_notebooks(made)
+            shutil.rmtree(made / "_sources", ignore_errors=True)
+            for name in UNUSED:
+                (made / name).unlink(missing_ok=True)
             shutil.rmtree(site, ignore_errors=True)
             made.rename(site)
     return status

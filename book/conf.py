@@ -1,5 +1,11 @@
 """How Sphinx turns the lessons into a web site that works offline; `build.py` starts it."""
 
+import json
+import re
+from pathlib import Path
+
+from docutils import nodes
+
 project = html_title = "Convolutional neural networks, measured"
 language = "en"
 extensions = ["myst_nb"]
@@ -12,7 +18,7 @@ nb_execution_mode = "off"
 # should, and says so each time. That every output has a form that is shown is a test of tests/test_book.py.
 suppress_warnings = ["mystnb.unknown_mime_type"]
 nb_render_markdown_format = "myst"  # a list of lessons that a cell displays links to pages, not to files
-# A page has no kernel: of a widget it shows the stored figure, and loads none of the scripts of widgets.
+# A page has no kernel: `alive.py` brings the course's widgets alive, and no script of Jupyter's is loaded.
 nb_ipywidgets_js = {}
 nb_mime_priority_overrides = [("html", "application/vnd.jupyter.widget-view+json", None)]
 nb_render_image_options = {"alt": "The figure that the code above draws"}
@@ -22,10 +28,8 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
-html_js_files = ["offline.js"]
 html_favicon = "_static/favicon.svg"
-html_copy_source = True
-html_sourcelink_suffix = ""  # a notebook is offered as .ipynb, not as .ipynb.txt
+html_copy_source = False  # a lesson's notebook is offered without its outputs, which the page shows
 html_show_copyright = False
 html_use_index = False  # the lessons define no index entries, so the page would be empty
 html_theme_options = {"top_of_page_buttons": ["view"]}  # our template makes it a download
@@ -51,6 +55,38 @@ def fold_setup(app, doctree):
         cell["prompt_hide"] = "Set-up: hide imports and constants"
 
 
+def sections(doctree):
+    """Yield (title, id, text) of a page's sections; id is "" for the first.
+
+    An exercise ends with its check: what follows belongs to the section around it. Outputs are left out.
+    """
+    found, current, around, left = {}, None, None, False
+    for node in doctree.findall():
+        if isinstance(node, nodes.section):
+            around, current, left = current if not left else around, node, False
+            found[node] = []
+        is_text = isinstance(node, (nodes.paragraph, nodes.literal_block)) and current is not None
+        if is_text and "cell_output" not in node.parent.get("classes", ()):
+            found[current if not left else around].append(node.astext())
+        if "tag_check" in getattr(node, "attributes", {}).get("classes", ()):
+            left = True
+    for number, (section, texts) in enumerate(found.items()):
+        title = section.next_node(nodes.title).astext()
+        yield title, section["ids"][0] if number else "", re.sub(r"\s+", " ", " ".join(texts)).strip()
+
+
+def write_sections(app, error):
+    """Write what `search.js` searches: [page, section, address, text] of each section."""
+    if error is None:
+        rows = []
+        for page in sorted(app.env.all_docs):
+            each = list(sections(app.env.get_doctree(page)))
+            rows += [[each[0][0], t, f"{page}.html{i and '#'}{i}", text] for t, i, text in each]
+        text = f"const SECTIONS = {json.dumps(rows, ensure_ascii=False)};\n"
+        Path(app.outdir, "_static", "sections.js").write_text(text, encoding="utf-8")
+
+
 def setup(app):
     app.connect("doctree-read", fold_setup)
+    app.connect("build-finished", write_sections)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -19,12 +19,13 @@ import sys
 TORCH_WAS_FIRST = "torch" in sys.modules and "GOMP_SPINCOUNT" not in os.environ
 os.environ.setdefault("GOMP_SPINCOUNT", "8000")
 
-from cnnlib.ground.env import keep_freed_memory, repair_torchvision  # noqa: E402
+from cnnlib.ground.env import RepairTorchvision, keep_freed_memory  # noqa: E402
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
-repair_torchvision()
 keep_freed_memory()
+if "torchvision" not in sys.modules:
+    sys.meta_path.insert(0, RepairTorchvision)
 
 
 def __getattr__(name):

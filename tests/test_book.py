@@ -3,20 +3,29 @@
 import functools
 import hashlib
 import http.server
+import math
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import zlib
+from base64 import b64decode
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+import torch
+import torch.nn.functional as F
 from chromium import chromium
 from notebook_tools import LESSONS, code_cells, read, tags
+from torch import nn
 
-from cnnlib.ground.env import ROOT
+from cnnlib.course.widgets import base, chain, explore_features, explore_kernel
+from cnnlib.ground.env import NOTEBOOKS, ROOT
+from cnnlib.models import make_model
+from cnnlib.models.layers import Normalize
 
 BOOK = ROOT / "book"
 LESSON_PAGES = [f"notebooks/{path.stem}.html" for path in LESSONS]
@@ -130,10 +139,44 @@ def test_pages_name_no_machine(site):
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
-def test_a_lesson_offers_its_notebook(site, path):
+def test_a_lesson_offers_its_notebook_as_it_is_before_it_is_run(site, path):
     page = site / "notebooks" / f"{path.stem}.html"
     (link,) = [a for a in Page(page).links if "download" in a and a["href"].endswith(".ipynb")]
-    assert (page.parent / link["href"]).read_bytes() == path.read_bytes()
+    offered, lesson = read(page.parent / link["href"]), read(path)
+    for cell in code_cells(lesson):
+        cell.outputs, cell.execution_count = [], None
+    assert offered == lesson
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_exercises_are_sections_with_their_hints_folded(site, path):
+    text = (site / "notebooks" / f"{path.stem}.html").read_text(encoding="utf-8")
+    exercises = [cell for cell in code_cells(read(path)) if "exercise" in tags(cell)]
+    for cell in exercises:
+        name = cell.source.splitlines()[0].removeprefix("# exercise ")
+        assert len(re.findall(rf"<h[23]>Exercise {re.escape(name)}<", text)) == 1
+        assert f'">Exercise {name}</a>' in text  # in the contents
+    checks = [str(cell.outputs) for cell in code_cells(read(path)) if "check" in tags(cell)]
+    assert text.count("<summary>Hint 1</summary>") >= sum("<summary>Hint 1</summary>" in c for c in checks)
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_each_widget_cell_has_a_figure_and_a_place_where_it_is_alive(site, path):
+    page = site / "notebooks" / f"{path.stem}.html"
+    widgets = [cell for cell in code_cells(read(path)) if "widget" in tags(cell)]
+    assert page.read_text(encoding="utf-8").count('class="cnnlib-widget"') == len(widgets)
+    alts = [image["alt"] for image in Page(page).images]
+    for cell in widgets:
+        described = cell.outputs[0].data["text/plain"].partition(" Run the cell")[0]
+        assert described in alts
+
+
+def test_the_book_stays_small(site):
+    sizes = {path: path.stat().st_size for path in site.rglob("*") if path.is_file()}
+    alive = sum(size for path, size in sizes.items() if "widgets" in path.parts)
+    print(f"\nthe book has {sum(sizes.values()) / 1e6:.1f} MB, {alive / 1e6:.1f} MB of it for the widgets")
+    assert alive < 15e6
+    assert not (site / "_sources").exists()
 
 
 @pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
@@ -172,12 +215,13 @@ def run_build(*arguments, before="pass"):
 def test_a_warning_fails_the_build_and_the_earlier_site_stays(site, tmp_path):
     earlier = tmp_path / "site"
     earlier.mkdir()
-    shutil.copy2(site / "searchindex.js", earlier)
+    (earlier / "_static").mkdir()
+    shutil.copy2(site / "_static" / "sections.js", earlier / "_static")
     failed = run_build(earlier, before="build.PAGES = ('data/README.md',)")
     assert failed.returncode == 1
     assert "WARNING" in failed.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
-    assert [path.name for path in earlier.iterdir()] == ["searchindex.js"]
+    assert [path.name for path in earlier.rglob("*.*")] == ["sections.js"]
 
 
 def test_the_learners_copy_links_to_no_script_that_it_lacks(tmp_path):
@@ -235,7 +279,7 @@ def home(request, site):
 @pytest.fixture
 def visit(browser, home):
     """Return a function that opens a page of the site; at the end, nothing may have gone wrong on it."""
-    context = browser.new_context(viewport={"width": 390, "height": 844})
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True)
     wrong = []
 
     def note_request(request):
@@ -260,12 +304,19 @@ def visit(browser, home):
         tab = context.new_page()
         tab.goto(home + page, wait_until="load")
         tab.evaluate("() => window.MathJax?.startup?.promise")
+        tab.wait_for_function(ALIVE)
         return tab
 
     yield visit
     context.close()
     assert wrong == []
 
+
+# Each widget has drawn its view, and what it asked for has arrived.
+ALIVE = """() => [...document.querySelectorAll(".cnnlib-widget")].every((place) => {
+    const drawn = place.querySelector(".cnnlib-live canvas[aria-label]");
+    return drawn && place.querySelector("[role='status']").textContent;
+})"""
 
 FACTS = r"""() => {
     const article = document.querySelector("article");
@@ -304,18 +355,34 @@ def test_formulas_are_found_at_all(visit):
     assert visit("notebooks/09_batch_norm.html").evaluate(FACTS)["typeset"] > 20
 
 
-def test_search_finds_a_word_and_leads_to_it(visit):
-    tab = visit("notebooks/00_start_here.html")
+def search(tab, text):
     tab.set_viewport_size({"width": 1500, "height": 844})
-    tab.get_by_role("textbox", name="Search").fill("receptive")
-    tab.keyboard.press("Enter")
-    result = tab.locator("#search-results li a[href*='02_parts_of_a_cnn']").first
+    tab.get_by_role("textbox", name="Search").first.fill(text)
+    with tab.expect_navigation():
+        tab.keyboard.press("Enter")
+
+
+def test_search_finds_sections_shows_excerpts_and_leads_there(visit):
+    tab = visit("notebooks/00_start_here.html")
+    search(tab, "receptive field")
+    result = tab.locator("#search-results li").filter(has=tab.locator("a[href*='02_parts_of_a_cnn']")).first
     result.wait_for()
-    tab.wait_for_load_state("networkidle")  # excerpts of all pages are fetched: a click would break that off
-    result.click()
+    assert "02 · The parts of a CNN › " in result.inner_text()
+    assert {text.lower() for text in result.locator("mark").all_inner_texts()} >= {"receptive", "field"}
+    anchor = result.locator("a").get_attribute("href").partition("#")[2]
+    result.locator("a").click()
     tab.wait_for_url("**/02_parts_of_a_cnn.html*")  # until it is loaded whole
     assert "02 · The parts of a CNN" in tab.title()
-    assert "receptive" in tab.locator("article").inner_text().lower()
+    assert "receptive field" in tab.locator(f"section[id='{anchor}']").inner_text().lower()
+
+
+def test_search_finds_exercises_by_name_and_says_so_when_there_is_nothing(visit):
+    tab = visit("index.html")
+    search(tab, "PrintedNet")
+    first = tab.locator("#search-results a").first
+    assert first.inner_text() == "03 · A CNN for handwritten digits › Exercise 03.PrintedNet"
+    search(tab, "zyzzyva")
+    assert "No sections have “zyzzyva”" in tab.locator("#search-summary").inner_text()
 
 
 # The smallest contrast of the text that a selector finds, as WCAG 2.2 defines it (success criterion 1.4.3).
@@ -369,3 +436,441 @@ def test_the_notebook_can_be_downloaded(visit, home):
     with tab.expect_download() as download:
         button.click()
     assert download.value.suggested_filename == "03_mnist_cnn.ipynb"
+
+
+# The widgets, alive on the page
+
+from_a_folder = pytest.mark.parametrize("home", ["file"], indirect=True)
+
+
+def states(lesson):
+    """Return the states of a lesson's widgets, by view, as its outputs hold them."""
+    cells = [cell for cell in code_cells(read(NOTEBOOKS / f"{lesson}.ipynb")) if "widget" in tags(cell)]
+    found = [cell.outputs[0].data[base.MIME] for cell in cells]
+    return {state["view"]: state for state in found}
+
+
+def floats(packed):
+    return torch.frombuffer(bytearray(zlib.decompress(b64decode(packed["deflate"]))), dtype=torch.float32)
+
+
+def run_stored(network, image):
+    """Compute a stored network with PyTorch: return its layers' outputs, from the image on."""
+    found = [image]
+    for layer in network:
+        x = found[-1]
+        if layer["kind"] == "normalize":
+            x = (x - layer["mean"][0]) / layer["std"][0]
+        elif layer["kind"] == "conv":
+            shape = len(floats(layer["bias"])), x.shape[1], *layer["window"]
+            weight = floats(layer["weight"]).view(shape)
+            x = F.conv2d(x, weight, floats(layer["bias"]), layer["stride"], layer["padding"])
+        elif layer["kind"] == "crop":
+            x = x[:, :, layer["rim"] : -layer["rim"], layer["rim"] : -layer["rim"]]
+        elif layer["kind"] == "pool":
+            x = F.max_pool2d(x, layer["window"], layer["stride"])
+        elif layer["kind"] == "relu":
+            x = x.relu()
+        else:
+            bias = floats(layer["bias"])
+            x = F.linear(x.flatten(1), floats(layer["weight"]).view(len(bias), -1), bias)
+        found.append(x)
+    return found
+
+
+def number(text):
+    return float(text.strip().replace("−", "-"))
+
+
+def pixels(canvas):
+    """Return a canvas of grey pixels as floats 0–1, (1, 1, rows, columns)."""
+    code = "c => [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    side = int(canvas.get_attribute("width"))
+    return torch.tensor(canvas.evaluate(code)).view(1, side, side, 4)[..., 0][None].float() / 255
+
+
+def at(canvas, across, down):
+    """Return the place on the screen of a point of a canvas, given from 0 to 1."""
+    canvas.evaluate(
+        "c => c.scrollIntoView({ block: 'center', behavior: 'instant' })"
+    )  # not under the bar on top
+    box = canvas.bounding_box()
+    return box["x"] + across * box["width"], box["y"] + down * box["height"]
+
+
+def live(tab, view):
+    """Return the part of a page in which a widget is alive."""
+    place = tab.locator(".cnnlib-widget").filter(has=tab.locator(SIGNS[view]))
+    place.scroll_into_view_if_needed()
+    return place.locator(".cnnlib-live")
+
+
+def choice(widget, label):
+    return widget.get_by_role("combobox", name=label, exact=True)
+
+
+SIGNS = {
+    "digit": ".cnnlib-bar",
+    "kernel": ".cnnlib-kernel",
+    "features": ".cnnlib-grid",
+    "network": ".cnnlib-apart",
+}
+
+
+@pytest.fixture
+def blank(browser, site):
+    """An empty page that knows the script of the book's widgets."""
+    page = browser.new_page()
+    page.goto("about:blank")
+    page.evaluate("document.body.append(document.createElement('script'))")
+    source = (site / "_static" / "widgets" / "widgets.js").read_text(encoding="utf-8")
+    # an inline script has no address, from which the book's files would be loaded
+    page.add_script_tag(content=source.replace("document.currentScript.src", "'https://nowhere.invalid/'"))
+    yield page
+    page.close()
+
+
+class Cropped(nn.Sequential):
+    """A chain that cuts a rim off the images, as lesson 03's LeanCNN does."""
+
+    def forward(self, images):
+        return super().forward(images[:, :, 2:-2, 2:-2])
+
+
+def other_layers():
+    """A network with the kinds of layer that the lesson's has not, away from their defaults."""
+    layers = [
+        nn.Conv2d(1, 5, (3, 5), stride=2, padding=2, bias=False),
+        nn.BatchNorm2d(5),
+        nn.ReLU(inplace=True),
+        nn.AvgPool2d(3, stride=2),
+        nn.Conv2d(5, 7, 2),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(0.5),
+        nn.Linear(7, 6),
+        nn.ReLU(),
+        nn.Linear(6, 10, bias=False),
+    ]
+    with torch.no_grad():
+        for tensor in (layers[1].weight, layers[1].bias, layers[1].running_mean, layers[1].running_var):
+            tensor.uniform_(0.2, 2)
+    return nn.Sequential(Normalize([0.13], [0.31]), Cropped(*layers))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: nn.Sequential(Normalize([0.13], [0.31]), make_model("simple_cnn")),
+        lambda: make_model("lenet5"),
+        other_layers,
+    ],
+    ids=["simple_cnn", "lenet5", "other layers"],
+)
+def test_the_pages_arithmetic_is_pytorchs(blank, make):
+    torch.manual_seed(0)
+    model = make().eval()
+    image = torch.rand(1, 1, 28, 28)
+    network = chain.export(model)
+    seen, handles = {}, []
+    for name, module in model.named_modules():
+        keep = functools.partial(seen.__setitem__, name)
+        handles.append(module.register_forward_hook(lambda _m, _i, out, keep=keep: keep(out[0].clone())))
+    with torch.no_grad():
+        model(image)
+    code = """async ([network, pixels]) => {
+        const layers = cnnlib.prepare(await cnnlib.unpacked(network));
+        const image = { shape: [1, 28, 28], values: Float32Array.from(pixels) };
+        const results = cnnlib.forward(layers, image);
+        const sums = layers.map((layer, i) => {
+            if (layer.kind !== "conv" && layer.kind !== "linear") return null;
+            const { shape: [count, rows, columns], values } = results[i + 1];
+            const place = [count - 1, rows - 1, Math.floor(columns / 2)];
+            return [cnnlib.takeApart(layer, results[i], place).value,
+                    values[(place[0] * rows + place[1]) * columns + place[2]]];
+        });
+        return { values: results.map(({ values }) => [...values]), sums: sums.filter(Boolean) };
+    }"""
+    found = blank.evaluate(code, [base.packed(network), image.flatten().tolist()])
+    largest = 0.0
+    for layer, values in zip(network, found["values"][1:], strict=True):
+        if layer["kind"] == "crop":
+            continue  # what follows could not be right
+        expected = seen[layer["name"]]
+        assert len(values) == expected.numel(), layer["name"]
+        largest = max(largest, (torch.tensor(values) - expected.flatten()).abs().max().item())
+    print(f"\nlargest difference from PyTorch: {largest:.1e}")
+    assert largest < 2e-5
+    for apart, whole in found["sums"]:
+        assert apart == pytest.approx(whole, abs=1e-5)
+
+
+def like_mnist(ink):
+    """The oracle of `ink.js`: scaled to 20 pixels with PyTorch, its centre of mass in the middle."""
+    rows, columns = (ink.amax(dim=axis).nonzero().flatten() for axis in (1, 0))
+    box = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    size = [max(1, round(20 * side / max(box.shape))) for side in box.shape]
+    small = F.interpolate(box[None, None], size=size, mode="bilinear", antialias=True)[0, 0].clamp(0, 1)
+    image = torch.zeros(28, 28)
+    corner = []
+    for axis, side in enumerate(size):
+        middle = (small.sum(dim=1 - axis) * torch.arange(side)).sum() / small.sum()
+        corner.append(min(max(round(14 - middle.item()), 0), 28 - side))
+    image[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]] = (255 * small).round()
+    return image
+
+
+def test_a_drawing_is_brought_into_the_form_of_mnists_digits(blank):
+    generator = torch.Generator().manual_seed(0)
+    inks = []
+    for top, left, height, width in [
+        (0, 0, 5, 60),
+        (30, 65, 97, 47),
+        (60, 0, 61, 140),
+        (3, 2, 20, 20),
+    ]:
+        ink = torch.zeros(140, 140)
+        ink[top : top + height, left : left + width] = 0.5 + 0.5 * torch.rand(
+            height, width, generator=generator
+        )
+        inks.append(ink)
+    heavy = torch.zeros(140, 140)  # its centre of mass would push the long thin line out of the frame
+    heavy[10:130, 46:54] = 0.2
+    heavy[10:30, 20:77] = 1
+    code = "ink => [...cnnlib.likeMnist(Float32Array.from(ink), 140)]"
+    for ink in [*inks, heavy]:
+        image = torch.tensor(blank.evaluate(code, ink.flatten().tolist())).view(28, 28)
+        assert (image - like_mnist(ink)).abs().max() <= 1
+    dot = torch.zeros(140, 140)
+    dot[9, 9] = 1
+    image = torch.tensor(blank.evaluate(code, dot.flatten().tolist()))
+    assert image.sum() == image.max() * 400 == 255 * 400  # 20 × 20 pixels
+    assert not any(blank.evaluate("[...cnnlib.likeMnist(cnnlib.rasterize([]))]"))
+
+
+def test_strokes_become_ink_of_the_pens_width(blank):
+    code = "strokes => [...cnnlib.rasterize(strokes, 0.1, 200)]"
+    ink = torch.tensor(blank.evaluate(code, [[[0.25, 0.5], [0.75, 0.5]]])).view(200, 200)
+    assert ink[:, 100].sum().item() == pytest.approx(20, abs=0.5)  # 0.1 · 200
+    assert ink[100].sum().item() == pytest.approx(100 + 20, abs=1)  # round ends reach half a pen further
+    dot = torch.tensor(blank.evaluate(code, [[[0.5, 0.5]]]))
+    assert dot.sum().item() == pytest.approx(math.pi * 10**2, rel=0.01)
+
+
+def until(tab, condition):
+    """Wait until condition() holds: files arrive, and fingers are heard, a little later."""
+    for _ in range(100):
+        if condition():
+            return
+        tab.wait_for_timeout(50)
+    raise AssertionError(f"it did not happen; the page says:\n{tab.locator('article').inner_text()[-3000:]}")
+
+
+def shown_logits(widget):
+    cells = widget.locator("table tr td:nth-child(3)").all_inner_texts()
+    return torch.tensor([number(text) for text in cells])
+
+
+@from_a_folder
+def test_a_digit_drawn_on_the_page_is_read_as_pytorch_reads_it(visit):
+    tab = visit("notebooks/03_mnist_cnn.html")
+    tab.set_viewport_size({"width": 1300, "height": 900})
+    digit, network = live(tab, "digit"), states("03_mnist_cnn")["digit"]["network"]
+    pad, seen = digit.locator("canvas").nth(0), digit.locator("canvas").nth(1)
+    assert "It reads 7" in digit.inner_text()
+    before = [shown_logits(digit), *(c.evaluate("c => c.toDataURL()") for c in digit.locator("canvas").all())]
+    tab.mouse.move(*at(pad, 0.5, 0.15))
+    tab.mouse.down()
+    tab.mouse.move(*at(pad, 0.52, 0.85), steps=12)
+    assert "It reads 1" in digit.inner_text()  # while the button is down
+    tab.mouse.up()
+    after = [shown_logits(digit), *(c.evaluate("c => c.toDataURL()") for c in digit.locator("canvas").all())]
+    assert all(a != b for a, b in zip(before[1:], after[1:], strict=True))  # pad, image, and maps
+    assert len(after) == 1 + 4
+    expected = run_stored(network, pixels(seen))[-1][0]
+    difference = (after[0] - expected).abs().max().item()
+    print(f"\nlargest difference of a logit shown with one decimal from PyTorch's: {difference:.3f}")
+    assert difference < 0.0501
+    assert not torch.allclose(before[0], after[0], atol=1)
+    digit.get_by_role("button", name="Clear").click()
+    assert "Nothing is drawn" in digit.inner_text()
+
+
+@from_a_folder
+def test_the_pad_can_be_reached_and_drawn_on_with_keys(visit):
+    tab = visit("notebooks/03_mnist_cnn.html")
+    digit = live(tab, "digit")
+    digit.get_by_role("button", name="Clear").click()
+    tab.keyboard.press("Shift+Tab")
+    assert digit.locator("canvas").nth(0).evaluate("canvas => document.activeElement === canvas")
+    for _ in range(3):
+        tab.keyboard.press("Shift+ArrowUp")
+    assert "Nothing is drawn" in digit.inner_text()  # the pen moves, lifted
+    tab.keyboard.press("Space")
+    for _ in range(5):
+        tab.keyboard.press("Shift+ArrowDown")
+    assert "It reads 1" in digit.inner_text()
+    tab.keyboard.press("Space")
+    tab.keyboard.press("Delete")
+    assert "Nothing is drawn" in digit.inner_text()
+
+
+@from_a_folder
+def test_a_value_is_taken_apart_down_to_the_pixels(visit):
+    tab = visit("notebooks/03_mnist_cnn.html")
+    tab.set_viewport_size({"width": 1300, "height": 900})
+    state = states("03_mnist_cnn")["network"]
+    apart = live(tab, "network")
+    details, tiles = apart.locator(".cnnlib-details"), apart.locator(".cnnlib-tiles")
+    image = pixels(live(tab, "digit").locator("canvas").nth(1))  # both begin with the same 7
+    layers = run_stored(state["network"], image)
+    layers.append(layers[-1].softmax(dim=1))
+
+    def value():
+        index, channel, row, column = apart.evaluate("el => el.parentElement.model.get('chosen')")
+        found = layers[index][0]
+        return (found[channel] if found.ndim == 1 else found[channel, row, column]).item()
+
+    def told():
+        return number(details.locator("b").first.inner_text())
+
+    kinds = [layer["kind"] for layer in state["network"]]
+    for index in range(1 + len(kinds) + 1):  # a value of each layer, the image and the softmax included
+        tab.mouse.click(*at(tiles.nth(index), 0.3, 0.7))
+        assert apart.evaluate("el => el.parentElement.model.get('chosen')[0]") == index
+        assert told() == pytest.approx(value(), abs=6e-4)
+    conv = max(i for i, kind in enumerate(kinds) if kind == "conv")
+    tab.mouse.click(*at(tiles.nth(conv + 1), 0.2, 0.3))
+    terms = [number(text) for text in details.locator(".cnnlib-terms .cnnlib-number").all_inner_texts()]
+    bias = number(details.locator("i").inner_text().replace("+ ", "").replace("− ", "-").partition(" ")[0])
+    assert sum(terms) + bias == pytest.approx(value(), abs=5e-3)
+    assert details.locator(".cnnlib-sum b").inner_text() == details.locator("b").first.inner_text()
+    assert f"{len(terms) * 25} products" in details.inner_text()
+    products = [number(t.rpartition("=")[2]) for t in details.locator(".cnnlib-window td").all_inner_texts()]
+    opened = number(details.locator("tr.cnnlib-open .cnnlib-number").inner_text())
+    assert sum(products) == pytest.approx(opened, abs=25 * 0.005)
+    for _ in range(20):  # each number leads on to the value that it stands for, down to a pixel
+        if "A pixel, the byte" in details.inner_text():
+            break
+        details.locator(".cnnlib-link").first.click()
+        assert told() == pytest.approx(value(), abs=6e-4)
+    assert "A pixel, the byte" in details.inner_text()
+    tab.keyboard.press("Tab")
+    tiles.nth(0).focus()
+    before = apart.evaluate("el => el.parentElement.model.get('chosen')")
+    tab.keyboard.press("ArrowRight" if before[3] < 27 else "ArrowLeft")
+    assert apart.evaluate("el => el.parentElement.model.get('chosen')") != before
+
+
+@from_a_folder
+def test_a_kernel_is_taken_apart_on_the_page(visit):
+    tab = visit("notebooks/02_parts_of_a_cnn.html")
+    tab.set_viewport_size({"width": 1300, "height": 900})
+    kernel = live(tab, "kernel")
+    before, after = kernel.locator("canvas").all()
+    image = explore_kernel("coffee").image.double()
+    choice(kernel, "photograph").select_option("coffee")
+    until(tab, lambda: "coffee" in before.get_attribute("aria-label"))
+    choice(kernel, "kernel").select_option("emboss")
+    choice(kernel, "stride").select_option("2")
+    choice(kernel, "padding").select_option("1")
+    weight = torch.tensor([[-2.0, -1, 0], [-1, 1, 1], [0, 1, 2]], dtype=torch.float64)
+    expected = F.conv2d(image, weight[None, None], None, 2, 1)[0, 0]
+    tab.mouse.click(*at(after, 0.5, 0.25))
+    assert "output row 20, column 40: " in kernel.inner_text()
+    assert number(kernel.locator("b").inner_text()) == expected[20, 40].item()
+    tab.keyboard.press("ArrowRight")
+    assert number(kernel.locator("b").inner_text()) == expected[20, 41].item()
+    tab.mouse.click(*at(before, 0.003, 0.003))
+    assert number(kernel.locator("b").inner_text()) == expected[0, 0].item()
+    drawn = after.evaluate("c => c.toDataURL()")
+    field = kernel.get_by_label("kernel, row 2, column 2")
+    for text in ("one", "1/0", "1001", "", "1+1", "1e999"):
+        field.fill(text)
+        field.press("Enter")
+        assert "it must" in kernel.get_by_role("alert").inner_text()
+    assert after.evaluate("c => c.toDataURL()") == drawn  # a bad number changes nothing
+    field.fill("−0,5")
+    field.press("Enter")
+    assert kernel.get_by_role("alert").count() == 0
+    assert number(kernel.locator("b").inner_text()) == expected[0, 0].item() - 1.5 * image[0, 0, 0, 0].item()
+    assert choice(kernel, "kernel").input_value() == "my own"
+
+
+@from_a_folder
+def test_vgg16s_maps_are_walked_through_on_the_page(visit):
+    tab = visit("notebooks/01_what_layers_learn.html")
+    tab.set_viewport_size({"width": 1300, "height": 900})
+    walk = live(tab, "features")
+    scene, over, grid = walk.locator("canvas").all()
+
+    def seen():
+        return [canvas.evaluate("c => c.toDataURL()") for canvas in (scene, over, grid)]
+
+    def told():
+        return float(walk.locator("b").inner_text())
+
+    explorer = explore_features(photos=["coffee"])
+    first = seen()
+    choice(walk, "photograph").select_option("coffee")
+    until(tab, lambda: "coffee" in scene.get_attribute("aria-label"))
+    changed = seen()
+    assert all(a != b for a, b in zip(first, changed, strict=True))
+    assert int(walk.locator("input[type=number]").input_value()) == explorer.strongest[0]
+    assert told() == pytest.approx(explorer.maps[explorer.strongest[0]].max().item(), abs=0.01)
+    choice(walk, "layer").select_option("block2")
+    until(tab, lambda: ", block2, " in walk.inner_text())
+    assert seen()[1:] != changed[1:]
+    assert "every second row and column" in walk.inner_text()
+    tab.mouse.click(*at(scene, 0.4, 0.6))
+    row, column, channel = map(
+        int, re.search(r"row (\d+), column (\d+) of channel (\d+), block2", walk.inner_text()).groups()
+    )
+    explorer.layer = "block2"
+    value = explorer.maps[channel, row, column].item()
+    assert told() == pytest.approx(value, abs=explorer.maps[channel].max().item() / 255 + 0.005)
+    choice(walk, "strongest").select_option("at the framed place")
+    tab.mouse.click(*at(grid, 0.4, 0.12))
+    assert str(channel) != walk.locator("input[type=number]").input_value()
+    assert f"row {row}, column {column} " in walk.inner_text()  # comparing channels keeps the place
+
+
+@from_a_folder
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_a_finger_draws_and_chooses(browser, visit, scheme):
+    tab = visit("notebooks/03_mnist_cnn.html")
+    tab.emulate_media(color_scheme=scheme)
+    session = tab.context.new_cdp_session(tab)
+    digit = live(tab, "digit")
+    pad = digit.locator("canvas").nth(0)
+
+    def touch(kind, *places):
+        points = [dict(zip("xy", at(pad, *place), strict=True)) for place in places]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    at(pad, 0, 0)
+    top = tab.evaluate("scrollY")
+    touch("touchStart", (0.5, 0.15))
+    for step in range(1, 15):
+        touch("touchMove", (0.5, 0.15 + 0.05 * step))
+    touch("touchEnd")
+    until(tab, lambda: "It reads 1" in digit.inner_text())
+    assert tab.evaluate("scrollY") == top  # the finger drew, and did not scroll
+    apart = live(tab, "network")
+    kinds = [layer["kind"] for layer in states("03_mnist_cnn")["network"]["network"]]
+    tile = apart.locator(".cnnlib-tiles").nth(1 + kinds.index("pool"))
+    place = dict(zip("xy", at(tile, 0.3, 0.4), strict=True))
+    session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [place]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    details = apart.locator(".cnnlib-details")
+    until(tab, lambda: "the largest of the 4 values" in details.inner_text())
+    box = details.bounding_box()
+    assert 0 <= box["y"] < 844 - 40  # what was tapped and its sum are on the screen together
+    assert tab.evaluate(TOO_WIDE) == [0, 0]
+    for selector in (
+        ".cnnlib-live .cnnlib-words",
+        ".cnnlib-live td",
+        ".cnnlib-live button",
+        ".cnnlib-details div",
+    ):
+        assert tab.evaluate(CONTRAST, selector) >= 4.5, selector

@@ -40,6 +40,7 @@ def test_measured_numbers_that_do_not_pass_fail_the_run(shown):
         claim("b < a", above, {"a": 1.0, "b": 1.0}, {"chance": {"a": 0.0}})
     assert shown[0][MIME]["holds"] is False
     assert shown[0]["text/plain"].startswith("✗")
+    assert "What now? " in shown[0]["text/plain"]
 
 
 def test_a_rival_that_passes_fails_the_run_and_is_named(shown):

@@ -692,7 +692,7 @@ def _(shown):
     torch.testing.assert_close(ours, torch.stack(theirs), rtol=1e-4, atol=1e-5)
 
 
-@check("11_capstone", "fast_cnn")
+@check("12_training_speed", "fast_cnn")
 def _(shown):
     models = []
     for build in (shown, fast.fast_cnn):
@@ -703,14 +703,14 @@ def _(shown):
     assert torch.equal(models[0].eval()(images), models[1].eval()(images))
 
 
-@check("11_capstone", "FAST")
+@check("12_training_speed", "FAST")
 def _(shown):
     assert {name: checkpoint.describe(value) for name, value in shown.items()} == {
         name: checkpoint.describe(value) for name, value in train.FAST.items()
     }
 
 
-@check("11_capstone", "RandomShift")
+@check("12_training_speed", "RandomShift")
 def _(shown):
     images = torch.rand(50, 2, 6, 5)
     for pixels in (1, 2):
@@ -722,7 +722,7 @@ def _(shown):
         assert torch.equal(*results)
 
 
-@check("11_capstone", "predict_shifted")
+@check("12_training_speed", "predict_shifted")
 def _(shown):
     images, model = torch.rand(5, 1, 6, 5), nn.Sequential(nn.Flatten(), nn.Linear(30, 3))
     assert torch.equal(shown(model, images, 2), augment.predict_shifted(model, images, 2))

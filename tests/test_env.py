@@ -1,6 +1,8 @@
+import ast
 import os
 import platform
 import random
+import shutil
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 
 import cnnlib
+from cnnlib.ground import files
 from cnnlib.ground.env import (
     DATA,
     ROOT,
@@ -31,20 +34,20 @@ def python(code, **environment):
 
 
 def test_importing_cnnlib_leaves_slow_packages_alone_until_they_are_used():
-    slow = ("matplotlib", "pandas", "torchvision", "ipywidgets", "papermill")
+    slow = ("torch", "matplotlib", "pandas", "torchvision", "ipywidgets", "papermill")
     code = f"import cnnlib, sys; print([m for m in {slow} if m in sys.modules]); cnnlib.measure.plots.montage"
     assert python(code).stdout == "[]\n"
 
 
 def test_threads_wait_as_cnnlib_says():
     """OpenMP itself tells what it has read, when torch loads it."""
-    shown = python("import cnnlib", OMP_DISPLAY_ENV="VERBOSE").stderr
+    shown = python("import cnnlib, torch", OMP_DISPLAY_ENV="VERBOSE").stderr
     if "OPENMP DISPLAY ENVIRONMENT" not in shown or "GOMP" not in shown:
         pytest.skip("this torch brings another OpenMP than GNU's")
     assert "GOMP_SPINCOUNT = '8000'" in shown
     assert (
         "GOMP_SPINCOUNT = '7'"
-        in python("import cnnlib", OMP_DISPLAY_ENV="VERBOSE", GOMP_SPINCOUNT="7").stderr
+        in python("import cnnlib, torch", OMP_DISPLAY_ENV="VERBOSE", GOMP_SPINCOUNT="7").stderr
     )
 
 
@@ -84,10 +87,11 @@ def test_torchvision_can_be_imported_after_cnnlib():
 
 
 def test_the_repair_is_made_once_and_only_where_it_is_needed():
-    assert repair_torchvision() is False  # `import cnnlib` made it, or it was not needed
+    pytest.importorskip("torchvision")
+    assert repair_torchvision() is False  # the import made it, or it was not needed
     code = "import torchvision"  # without cnnlib: works exactly where no repair is needed
     needed = python(code).returncode != 0
-    code = "import cnnlib.ground.env as e; print(bool(e._torchvision_schemas))"
+    code = "import cnnlib.ground.env as e, torchvision; print(bool(e._torchvision_schemas))"
     assert python(code).stdout == f"{needed}\n"
 
 
@@ -101,6 +105,147 @@ def test_the_root_can_be_overridden(tmp_path):
     assert python(code, CNNLIB_ROOT=str(tmp_path)).stdout == f"{tmp_path / 'data'}\n"
     assert python(code, CNNLIB_ROOT="").stdout == f"{DATA}\n"
     assert (ROOT / "pyproject.toml").is_file()
+
+
+LEARNERS = [
+    path
+    for path in sorted((ROOT / "cnnlib").rglob("*.py"))
+    if "grading" not in path.parts and path.name != "release.py"
+]
+ON_ONE_SYSTEM = {
+    "resource",
+    "fcntl",
+    "termios",
+    "pwd",
+    "grp",
+    "pty",
+    "tty",
+    "syslog",
+    "posix",
+    "_posixsubprocess",
+}
+
+WITHOUT_POSIX = """
+import builtins, importlib, os, pkgutil, signal, sys
+real = builtins.__import__
+def no_posix(name, globals=None, *rest):
+    if (globals or {{}}).get("__name__", "").startswith("cnnlib") and name.split(".")[0] in {names}:
+        raise ImportError(name)
+    return real(name, globals, *rest)
+builtins.__import__ = no_posix
+del signal.setitimer, signal.SIGALRM, os.fork, os.O_NOFOLLOW, os.killpg
+import cnnlib
+for found in pkgutil.walk_packages(cnnlib.__path__, "cnnlib."):
+    if ".grading" not in found.name and ".release" not in found.name and "__main__" not in found.name:
+        importlib.import_module(found.name)
+from cnnlib.course import command_line, exercises
+from cnnlib.course.exercises import check, clock
+try:
+    with clock.time_limit(0.2):
+        while True:
+            pass
+except clock.TimeIsUp:
+    print("stopped")
+print(check("02.output_shape", None))
+print(command_line.main(["run", "--help"]))
+"""
+
+
+def test_a_learner_needs_nothing_that_only_posix_has():
+    done = python(WITHOUT_POSIX.format(names=ON_ONE_SYSTEM))
+    lines = done.stdout.splitlines()
+    assert lines[0] == "stopped", done.stderr
+    assert lines[1].startswith("✗ 02.output_shape: output_shape is None")
+    assert "usage: cnnlib run" in done.stdout
+    assert done.stderr == ""
+
+
+def calls(path):
+    """Return the names and keywords of all calls in a file: [(name, node)]."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield getattr(node.func, "id", getattr(node.func, "attr", "")), node
+
+
+@pytest.mark.parametrize("folder", ["cnnlib", "book", "tools"])
+def test_texts_are_read_and_written_as_utf_8_whatever_the_locale(folder):
+    for path in sorted((ROOT / folder).rglob("*.py")):
+        for name, node in calls(path):
+            modes = [a.value for a in node.args if isinstance(a, ast.Constant) and isinstance(a.value, str)]
+            owner = getattr(getattr(node.func, "value", None), "id", "")
+            if name in ("read_text", "write_text") or (
+                name == "open"
+                and owner not in ("os", "Image", "tarfile", "archive", "webbrowser")
+                and not any("b" in mode for mode in modes if len(mode) < 4)
+                and not any("/proc" in ast.unparse(a) or "/dev" in ast.unparse(a) for a in node.args)
+            ):
+                named = {keyword.arg for keyword in node.keywords}
+                system = "grading" in path.parts  # its files of the kernel and of its own are ASCII
+                assert "encoding" in named or system, f"{path}:{node.lineno}"
+
+
+def test_nothing_is_opened_with_the_encoding_of_the_locale():
+    """Python itself tells, while lessons are read and a table is written."""
+    code = """
+import warnings
+warnings.filterwarnings("error", category=EncodingWarning, module="cnnlib")
+import tempfile, pathlib, cnnlib.data.formats, torch
+from cnnlib.course import progress, runner
+from cnnlib.data import Dataset, write_csv
+runner.check_parameters(runner.find_lesson("03"), {"seed": 1}); progress.table()
+with tempfile.TemporaryDirectory() as folder:
+    images = torch.zeros(2, 1, 28, 28, dtype=torch.uint8)
+    write_csv(Dataset(images, torch.tensor([0, 1])), pathlib.Path(folder) / "x.csv")
+print("done")
+"""
+    done = python(code, PYTHONWARNDEFAULTENCODING="1")
+    assert done.stdout == "done\n", done.stderr
+
+
+def command(*arguments, **environment):
+    call = [sys.executable, "-m", "cnnlib", *arguments]
+    return subprocess.run(call, capture_output=True, text=True, env=os.environ | environment)
+
+
+def test_a_wrong_root_is_one_clear_sentence(tmp_path):
+    for call in (["lessons"], ["run"], ["run", "03"], ["progress"]):
+        done = command(*call, CNNLIB_ROOT=str(tmp_path / "nowhere"))
+        assert done.returncode == 2, call
+        assert f"CNNLIB_ROOT is '{tmp_path / 'nowhere'}', where no course is" in done.stderr
+        assert done.stderr.count("\n") == 1
+    done = python("from cnnlib import data; data.load('mnist')", CNNLIB_ROOT=str(tmp_path))
+    assert "where no course is: it has no folder notebooks" in done.stderr.splitlines()[-1]
+
+
+def test_a_package_away_from_the_course_says_how_to_install_it(tmp_path):
+    shutil.copytree(
+        ROOT / "cnnlib", tmp_path / "site" / "cnnlib", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    call = "from cnnlib.course.command_line import main; raise SystemExit(main(['lessons']))"
+    environment = {k: v for k, v in os.environ.items() if k != "CNNLIB_ROOT"} | {
+        "PYTHONPATH": str(tmp_path / "site")
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", call], capture_output=True, text=True, env=environment, cwd="/"
+    )
+    assert done.returncode == 2
+    assert f"cnnlib is installed in {tmp_path / 'site'}" in done.stderr
+    assert "pip install --editable ." in done.stderr
+
+
+def test_what_restores_a_file_depends_on_how_the_course_came(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    assert files.restore() == "Take the folder data once more from where you got the course."
+    (tmp_path / ".git").mkdir()
+    assert "git checkout -- data" in files.restore()
+
+
+def test_help_does_not_wait_for_what_runs_lessons():
+    slow = ("torch", "nbformat", "papermill", "pandas", "matplotlib")
+    code = "import sys\nfrom cnnlib.course.command_line import main\n"
+    code += "try: main(['--help'])\nexcept SystemExit: pass\n"
+    done = python(code + f"print([m for m in {slow} if m in sys.modules])")
+    assert done.stdout.splitlines()[-1] == "[]"
 
 
 def test_a_seed_repeats_every_generator():

@@ -3,28 +3,34 @@
 import contextlib
 import functools
 import inspect
-import json
 import os
 import socket
+import struct
+import subprocess
 import sys
 import tempfile
 import time
+import tracemalloc
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
 from notebook_tools import LESSONS
+from processes import below, wait_for_the_end_of
 from torch import nn
 
 from cnnlib.course.exercises import Exercise, exercises, make_exam, normal, plain
-from cnnlib.course.grading import batch, examiner, jail
-from cnnlib.course.grading.client import Worker
+from cnnlib.course.exercises.judge import AnswerEnded
+from cnnlib.course.grading import batch, client, examiner, jail, one
+from cnnlib.course.grading.client import Answer
 from cnnlib.course.release import release_package
 
 pytestmark = pytest.mark.skipif(not jail.available(), reason="this machine has no namespaces for a jail")
 
 RIGHT = "def double(x):\n    return 2 * x"
-SECONDS = 6
+IMPATIENT = 1.5
+"""Seconds for an answer that is expected to use them up; others may take as long as a busy machine needs."""
 
 
 def an_exercise():
@@ -35,43 +41,42 @@ def an_exercise():
     def cases(rng):
         return [[normal(rng, 3)], [normal(rng, 2, 2)]]
 
-    return Exercise("99.double", 1, double, cases, {}, ("Add.",), seconds=SECONDS)
+    return Exercise("99.double", 1, double, cases, {}, ("Add.",))
 
 
 @pytest.fixture(scope="module")
 def course(tmp_path_factory):
     """The learners' package, as the jail shows it."""
     folder = tmp_path_factory.mktemp("course")
-    release_package(folder / "cnnlib")
+    release_package(folder / "cnnlib", ["02"])
     return folder
 
 
+@pytest.fixture(scope="module")
+def warden_of(course):
+    """Function that returns the warden of a level of isolation; it forks jails for all tests."""
+    modules = one.imported([source for path in LESSONS for source in batch._providers(path)])
+    with jail.memory_group() as group, contextlib.ExitStack() as wardens:
+
+        @functools.cache
+        def warden_of(isolation):
+            return wardens.enter_context(jail.Warden(course, isolation, group, modules + one.OPTIMIZER))
+
+        yield warden_of
+
+
 @pytest.fixture
-def judge(course, tmp_path):
-    """Function that examines answers in one jail, one after the other, as a graded lesson does.
+def judge(warden_of):
+    """Function that examines answers one after the other, as a graded lesson does.
 
     It takes their sources and the exercise, 99.double if none; returns their verdicts as dicts.
     """
 
-    def judge(*sources, exercise=None, seed=7, providers=(), isolation="namespaces"):
+    def judge(*sources, exercise=None, seed=7, providers=(), isolation="namespaces", status="pass"):
         exam = make_exam(exercise or an_exercise(), seed)
-        exams = {f"99.double{i}": exam for i in range(len(sources))}
-        answers = {i: {"source": s, "status": "", "message": ""} for i, s in zip(exams, sources, strict=True)}
-        job = {
-            "course": str(course),
-            "isolation": isolation,
-            "exams": exams,
-            "answers": answers,
-            "providers": list(providers),
-        }
-        (tmp_path / "job.bin").write_bytes(plain.dumps(job))
-        try:
-            for exercise_id in exams:
-                with contextlib.suppress(examiner.AnswerFailed):
-                    examiner.examine(exercise_id, tmp_path)
-        finally:
-            examiner._job(str(tmp_path))[1].stop()
-        return [json.loads(line) for line in (tmp_path / "verdicts.jsonl").read_text().splitlines()]
+        exam["seconds"] = IMPATIENT if status == "timeout" else 60
+        asked = [examiner._ask(warden_of(isolation), exam, source, list(providers)) for source in sources]
+        return [asdict(verdict) | {"again": again} for verdict, again in asked]
 
     return judge
 
@@ -81,10 +86,10 @@ def body(text):
 
 
 ENDED = {
-    "infinite loop in the cell": ("while True:\n    pass\n" + RIGHT, "timeout", "longer than the 6 s"),
-    "infinite loop in a call": (body("while True:\n    pass"), "timeout", "longer than the 6 s"),
-    "a sleep that defies signals": (
-        body("import signal, time\nsignal.pthread_sigmask(0, range(1, 64))\ntime.sleep(1000)"),
+    "infinite loop in the cell": ("while True:\n    pass\n" + RIGHT, "timeout", "longer than the 1.5 s"),
+    "infinite loop in a call": (body("while True:\n    pass"), "timeout", "longer than the 1.5 s"),
+    "a loop that defies signals": (
+        body("import signal\nsignal.pthread_sigmask(0, range(1, 64))\nwhile True:\n    pass"),
         "timeout",
         "longer",
     ),
@@ -119,9 +124,11 @@ ENDED = {
 
 @pytest.mark.parametrize(("source", "status", "message"), ENDED.values(), ids=ENDED)
 def test_an_answer_that_fails_gets_its_verdict_and_harms_no_other(judge, source, status, message):
-    before, found, after = judge(RIGHT, source, RIGHT)
+    (found,) = judge(source, status=status)
     assert (found["status"], message in found["message"]) == (status, True), found
-    assert (before["status"], after["status"]) == ("pass", "pass")
+    assert not found["again"] or status == "timeout", found
+    (after,) = judge(RIGHT)
+    assert after["status"] == "pass", after
 
 
 FORGED = {
@@ -216,7 +223,7 @@ def shift_cases(rng):
     ]
 
 
-SHIFT = Exercise("99.Shift", 1, Shift, shift_cases, {}, ("Add.",), seconds=SECONDS)
+SHIFT = Exercise("99.Shift", 1, Shift, shift_cases, {}, ("Add.",))
 IMPORTS = "import torch\nfrom torch import nn\n"
 RIGHT_SHIFT = IMPORTS + inspect.getsource(Shift)
 
@@ -263,7 +270,7 @@ ENDED_MODULES = {
     "a loop": (
         shift("x + self.bias", "next(i for i in iter(int, 1) if i)"),
         "timeout",
-        "longer than the 6 s",
+        "longer than the 1.5 s",
     ),
     "an exit": (shift("super().__init__()", "import os; os._exit(0)"), "killed", "exit status 0"),
     "an exit in __init__": (shift("super().__init__()", "raise SystemExit"), "error", "SystemExit"),
@@ -273,9 +280,10 @@ ENDED_MODULES = {
 
 @pytest.mark.parametrize(("source", "status", "message"), ENDED_MODULES.values(), ids=ENDED_MODULES)
 def test_a_module_that_fails_gets_its_verdict_and_harms_no_other(judge, source, status, message):
-    before, found, after = judge(RIGHT_SHIFT, source, RIGHT_SHIFT, exercise=SHIFT)
+    (found,) = judge(source, exercise=SHIFT, status=status)
     assert (found["status"], message in found["message"]) == (status, True), found
-    assert (before["status"], after["status"]) == ("pass", "pass")
+    (after,) = judge(RIGHT_SHIFT, exercise=SHIFT)
+    assert after["status"] == "pass", after
 
 
 FORGED_MODULES = {
@@ -350,7 +358,7 @@ def test_the_next_learner_finds_a_fresh_jail(judge):
         "import os, builtins\nassert not os.path.exists('/tmp/left')\n"
         "assert not hasattr(builtins, 'left')\nreturn 2 * x"
     )
-    (found,) = judge(looks)[1:]
+    (found,) = judge(looks)
     assert found["status"] == "pass", found
 
 
@@ -375,13 +383,19 @@ DISTURBING = {
 
 
 @pytest.mark.parametrize("source", DISTURBING.values(), ids=DISTURBING)
-def test_a_disturber_of_others_disturbs_nobody(judge, course, source):
-    with Worker(str(course), "namespaces") as witness:  # another learner's, at the same time
-        witness.start()
-        found = judge(source)[0]
-        witness.load("double", RIGHT, [], time.monotonic() + 60)
-        assert witness.call("double", [torch.ones(2).numpy()], time.monotonic() + 60).tolist() == [2, 2]
+def test_a_disturber_of_others_disturbs_nobody(judge, witness, source):
+    (found,) = judge(source)
+    deadline = time.monotonic() + 60
+    assert witness.call("double", [torch.ones(2).numpy()], deadline).tolist() == [2, 2]
     assert found["status"] in ("pass", "fail", "killed", "timeout"), found  # it may well have hurt itself
+
+
+@pytest.fixture(scope="module")
+def witness(course):
+    """Another learner's answer, which is in its jail all the time."""
+    with jail.Warden(course, "namespaces") as warden, Answer(warden) as answer:
+        answer.load("double", RIGHT, [], time.monotonic() + 60)
+        yield answer
 
 
 def test_a_file_of_100_gb_cannot_be_written(judge, tmp_path):
@@ -436,31 +450,54 @@ def test_no_network_not_even_this_machines(judge):
             server.accept()
 
 
-def test_processes_left_behind_end_with_the_jail(judge):
-    marker = "left-behind-7431"
-    source = body(
-        "import subprocess, sys\n"
-        f"command = [sys.executable, '-c', 'import time; time.sleep(600)', {marker!r}]\n"
-        "subprocess.Popen(command, start_new_session=True)\n"
-        "return 2 * x"
-    )
-    assert judge(source)[0]["status"] == "pass"
-    deadline = time.monotonic() + 10  # the kernel kills them in its own time
-    while left := [line for line in commands() if marker.encode() in line]:
-        assert time.monotonic() < deadline, left
+LINGERING = {
+    "a thread": "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()",
+    "a session of its own": "import os, time\nif not os.fork():\n    os.setsid()\n    time.sleep(600)",
+    "a grandchild": (
+        "import os, time\nif not os.fork():\n    if not os.fork():\n        time.sleep(600)\n    os._exit(0)"
+    ),
+    "another program": (
+        "import subprocess, sys\ncommand = [sys.executable, '-c', 'import time; time.sleep(600)']\n"
+        "subprocess.Popen(command, start_new_session=True)"
+    ),
+    "one that defies signals": (
+        "import os, signal, time\nif not os.fork():\n"
+        "    signal.pthread_sigmask(0, range(1, 64))\n    time.sleep(600)"
+    ),
+}
 
 
-def commands():
-    """Return the command lines of all processes."""
-    lines = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            lines.append(path.read_bytes())
-    return lines
+@pytest.mark.parametrize("source", LINGERING.values(), ids=LINGERING)
+def test_what_an_answer_leaves_behind_ends_with_it(judge, warden_of, source):
+    (found,) = judge(f"{source}\n{RIGHT}")
+    assert found["status"] == "pass", found
+    assert len(below(warden_of("namespaces")._process.pid)) == 1  # the warden itself, behind its parent
+
+
+GRADER = """
+import sys, time
+from cnnlib.course.grading.client import Answer
+from cnnlib.course.grading.jail import Warden
+answer = Answer(Warden(sys.argv[1], "namespaces"))
+answer.load("double", sys.argv[2], [], time.monotonic() + 60)
+print("loaded", flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_jail_ends_when_the_grader_is_killed(course):
+    command = [sys.executable, "-c", GRADER, str(course), f"{LINGERING['a thread']}\n{RIGHT}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as grader:
+        assert grader.stdout.readline() == b"loaded\n"
+        left = below(grader.pid)
+        assert len(left) == 3  # the warden's parent, the warden, the jail
+        grader.kill()
+    wait_for_the_end_of(left)
 
 
 def test_an_answer_finds_the_imports_and_helpers_that_it_uses_and_no_others(judge):
     providers = [
+        "def helper(x):\n    return None",  # the last one counts
         "%matplotlib inline\nimport numpy as np\nfrom torch.nn import functional as F",
         "TWO, THREE = 2, 3",
         "def helper(x):\n    return F.relu(x) * TWO - TWO * F.relu(-x)",
@@ -468,7 +505,6 @@ def test_an_answer_finds_the_imports_and_helpers_that_it_uses_and_no_others(judg
         "unused = open('/tmp/unused', 'w')",
         "x = open('/tmp/unused', 'w')",  # x is a local name in the answers
         "+".join(["1"] * 20_000),  # too deep for the parser, or for the compiler
-        "def helper(x):\n    return None",
     ]
     uses = body("import os\nassert not os.path.exists('/tmp/unused')\nreturn helper(x)")
     lacks = body("return nowhere(x)")
@@ -481,37 +517,266 @@ def test_an_answer_finds_the_imports_and_helpers_that_it_uses_and_no_others(judg
 
 
 def test_the_weaker_isolation_still_ends_what_does_not_end(judge):
-    found = judge(body("while True:\n    pass"), body("import os\nos._exit(1)"), RIGHT, isolation="process")
-    assert [v["status"] for v in found] == ["timeout", "killed", "pass"]
+    (slow,) = judge(body("while True:\n    pass"), isolation="process", status="timeout")
+    killed, right = judge(
+        body("import os\nos._exit(1)"), f"{LINGERING['another program']}\n{RIGHT}", isolation="process"
+    )
+    assert [v["status"] for v in (slow, killed, right)] == ["timeout", "killed", "pass"]
+    assert "(exit status 1)" in killed["message"]
 
 
-def test_an_unknown_isolation_is_refused(course, tmp_path):
+def test_the_machine_is_blamed_before_an_answer_is(judge, monkeypatch):
+    """A timeout is the answer's own when it computed for all of it; a kill when it was not the machine's."""
+    (asleep,) = judge(body("import time\ntime.sleep(60)"), status="timeout")
+    assert asleep["again"]
+    end, told = jail.Warden.end, {"seconds": IMPATIENT}
+    monkeypatch.setattr(jail.Warden, "end", lambda self, by_itself=False: end(self, by_itself) | told)
+    (busy,) = judge(body("import time\ntime.sleep(60)"), status="timeout")
+    assert not busy["again"]
+    (killed,) = judge(body("import os\nos._exit(0)"))
+    assert not killed["again"]
+    told["code"] = -9
+    (killed,) = judge(body("import os\nos._exit(0)"))
+    assert killed["again"]
+    assert "signal 9" in killed["message"]
+
+
+def test_each_answer_finds_the_same_randomness(judge, warden_of):
+    draw = (
+        "import random, numpy, torch\n"
+        "found = [random.random(), numpy.random.rand(), torch.rand(1).item(), hash('x')]\n"
+        "def double(x):\n    raise ValueError(found)"
+    )
+    first, second = judge(draw, draw)
+    assert first["message"] == second["message"]
+    assert "ValueError: [0." in first["message"]
+
+
+BOMBS = {
+    "60 MB of brackets": "[" + "[]," * 20_000_000 + "[]]",
+    "200 kB of brackets": "[" + "[]," * 66_000 + "[]]",
+    "one of many arrays": "[" + ",".join(['{"$array": ["bool", 0]}'] * 6_000) + "]",
+    "nested arrays": "[" * 100_000 + "]" * 100_000,
+    "a huge number": "9" * 1_000_000,
+}
+
+
+@pytest.mark.parametrize("text", BOMBS.values(), ids=BOMBS)
+def test_reading_a_reply_costs_the_grader_little(text):
+    data = struct.pack(">I", len(text)) + text.encode()
+    tracemalloc.start()
+    try:
+        with contextlib.suppress(AnswerEnded):
+            client._parsed(data)
+        assert tracemalloc.get_traced_memory()[1] < 10 << 20  # a tenth of the limit, a tenth of the cost
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_reply_beyond_the_graders_memory_is_the_answers_end(monkeypatch):
+    def loads(data):
+        raise MemoryError
+
+    monkeypatch.setattr(plain, "loads", loads)
+    with pytest.raises(AnswerEnded, match="more than the grader has memory for"):
+        client._parsed(struct.pack(">I", 2) + b"[]")
+
+
+RUNNER = """
+import os, socket
+{setup}
+def serve(descriptor):
+    with socket.socket(fileno=descriptor) as stream:
+        try:
+            found = eval(stream.recv(10_000).decode())
+        except BaseException as error:
+            found = error
+        stream.sendall(repr(found).encode())
+"""
+
+
+def evaluate(expression, setup="", course="/nowhere", **options):
+    """Return the text of what an expression is in a jail without torch."""
+    with jail.Warden(course, "namespaces", worker=RUNNER.format(setup=setup), **options) as warden:
+        with warden.fork() as stream:
+            stream.settimeout(60)
+            stream.sendall(expression.encode())
+            text = stream.recv(100_000).decode()
+        return text, warden.end(by_itself=True)["code"]
+
+
+RESERVE = "import mmap\nreserved = mmap.mmap(-1, 6 << 30, prot=0)"
+"""What a torch with CUDA does when it is imported: it reserves addresses that it may never use."""
+
+
+def test_the_limit_of_memory_leaves_room_for_what_torch_reserves():
+    assert evaluate("len(bytearray(1 << 30))", RESERVE) == (str(1 << 30), 1)
+    assert evaluate("len(bytearray(2 << 30))", RESERVE)[0] == "MemoryError()"
+    assert evaluate("len(bytearray(2 << 30))")[0] == "MemoryError()"
+
+
+def test_the_memory_of_a_jails_processes_together_is_limited(monkeypatch):
+    monkeypatch.setattr(jail, "MEMORY", 200 << 20)
+    with jail.memory_group() as group:
+        if group is None:
+            pytest.skip("this user may make no control group")
+        with jail.Warden("/nowhere", "namespaces", group, worker=RUNNER.format(setup="")) as warden:
+            assert warden.isolation == "namespaces"
+            with warden.fork() as stream:
+                stream.sendall(b"[os.fork() for _ in range(4)] and len(bytearray(b'x') * (60 << 20))")
+                stream.settimeout(60)
+                with contextlib.suppress(OSError):
+                    stream.recv(100)
+            peak = next(group.glob("memory*peak"), group / "memory.max_usage_in_bytes")
+            warden.end(by_itself=True)
+            assert int(peak.read_text()) <= 200 << 20
+    assert not group.exists()
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_control_group_is_made_where_there_is_room_for_one(tmp_path, monkeypatch, version):
+    """On a pretended file system of control groups."""
+    lines = {1: "3:memory:/here/mine\n0::/\n", 2: "0::/here/mine\n"}[version]
+    limit = {1: "memory.limit_in_bytes", 2: "memory.max"}[version]
+    parent = tmp_path / ("memory/here/mine" if version == 1 else "here")
+    parent.mkdir(parents=True)
+    stale = parent / "cnnlib-999999999-aa"
+    stale.mkdir()
+    monkeypatch.setattr(jail, "CGROUPS", tmp_path)
+    monkeypatch.setattr(jail, "_read", lambda path: lines)
+    with jail.memory_group() as group:
+        assert group.parent == parent
+        assert (group / limit).read_text() == str(jail.MEMORY)
+        assert (group / "cgroup.procs").read_text() == "0\n"
+        assert not stale.exists()
+
+
+def test_where_no_control_group_can_be_made_the_report_says_so(monkeypatch):
+    monkeypatch.setattr(jail, "_read", lambda path: "")
+    with jail.memory_group() as group:
+        assert group is None
+    with jail.Warden("/nowhere", "namespaces", worker=RUNNER.format(setup="")) as warden:
+        assert "memory limited for each process by itself" in warden.isolation
+
+
+CALL = "__import__('ctypes').CDLL(None, use_errno=True).syscall"
+NUMBERS = (248, 250, 319, 29) if os.uname().machine == "x86_64" else (217, 219, 279, 194)
+REFUSED = {
+    "a key": f"{CALL}({NUMBERS[0]}, b'user', b'name', b'value', 5, -4)",
+    "a keyring": f"{CALL}({NUMBERS[1]}, 0, -3, 1)",
+    "io_uring": f"{CALL}(425, 1, 0)",
+    "memory in a file": f"{CALL}({NUMBERS[2]}, b'name', 0)",
+    "shared memory": f"{CALL}({NUMBERS[3]}, 0, 4096, 0o1600)",
+    "a user namespace": "__import__('ctypes').CDLL(None).unshare(0x10000000)",
+    "a socket to the host": "socket.socket(40, socket.SOCK_STREAM)",
+    "a score for the killer": "open('/proc/self/oom_score_adj', 'w').write('0')",
+    "namespaces again": "open('/proc/sys/user/max_user_namespaces', 'w').write('9')",
+    "the warden": "os.kill(os.getppid() or 99999, 0)",
+}
+
+
+@pytest.fixture(scope="module")
+def refused():
+    """What a jail makes of each expression in REFUSED."""
+    found, _ = evaluate(f"[attempt(e) for e in {list(REFUSED.values())}]", ATTEMPT)
+    return dict(zip(REFUSED, eval(found), strict=True))
+
+
+ATTEMPT = """
+def attempt(expression):
+    try:
+        return str(eval(expression))
+    except OSError as error:
+        return type(error).__name__
+"""
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_jail_has_no_right_to(refused, name):
+    with jail.Warden("/nowhere", "namespaces", worker=RUNNER.format(setup="")) as warden:
+        if "not filtered" in warden.isolation and name not in ("a user namespace", "the warden"):
+            pytest.skip("this machine has no libseccomp")
+    assert refused[name] in ("-1", "PermissionError", "OSError", "ProcessLookupError"), refused
+
+
+def test_a_jail_sees_itself_alone():
+    found, _ = evaluate(
+        "[sorted(os.listdir('/proc/self/fd')), [n for n in os.listdir('/proc') if n.isdigit()], "
+        "socket.gethostname(), os.getuid(), open('/proc/self/oom_score_adj').read(), "
+        "open('/proc/sys/user/max_user_namespaces').read()]"
+    )
+    assert eval(found) == [["0", "1", "2", "3", "4"], ["1"], "jail", 1000, "1000\n", "0\n"]
+
+
+def test_solutions_are_hidden_where_they_lie_in_what_a_jail_shows(tmp_path, monkeypatch):
+    """A clone of the course within Python's own folder, and an installed copy."""
+    prefix = tmp_path / "prefix"
+    for folder in (
+        "src/course/cnnlib",
+        "lib/site-packages/cnnlib",
+        "lib/site-packages/other",
+        "src/course/.venv",
+    ):
+        (prefix / folder).mkdir(parents=True)
+        (prefix / folder / "file.py").touch()
+    monkeypatch.setattr(sys, "executable", os.path.realpath(sys.executable))
+    monkeypatch.setattr(sys, "prefix", str(prefix / "src/course/.venv"))
+    monkeypatch.setattr(jail, "ROOT", prefix / "src/course")
+    monkeypatch.setattr(jail, "_paths", lambda: [prefix / "lib/site-packages"])
+    monkeypatch.setattr(jail, "extra_paths", lambda: [str(prefix)])
+    shown, _ = evaluate(f"sorted(p for p, _, files in os.walk({str(prefix)!r}) if files)")
+    assert eval(shown) == [str(prefix / "lib/site-packages/other"), str(prefix / "src/course/.venv")]
+
+
+def test_packages_outside_pythons_folder_are_found_in_the_jail(tmp_path, monkeypatch):
+    (tmp_path / "outside_package.py").write_text("where = 'outside'")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    jail._paths.cache_clear()
+    try:
+        assert jail.extra_paths() == [str(tmp_path)]
+        assert evaluate("outside_package.where", "import outside_package")[0] == "'outside'"
+        monkeypatch.undo()
+        jail._paths.cache_clear()
+        with pytest.raises(jail.JailError, match="No module named 'outside_package'"):
+            evaluate("0", "import outside_package")
+    finally:
+        jail._paths.cache_clear()
+
+
+def test_an_unknown_isolation_is_refused(course):
     with pytest.raises(jail.JailError, match="must be one of namespaces, process"):
-        jail.start(["-c", ""], course, tmp_path, "hope")
+        jail.Warden(course, "hope")
 
 
-def test_a_machine_without_namespaces_says_what_to_do(course, tmp_path, monkeypatch):
+def test_a_machine_without_namespaces_says_what_to_do(course, monkeypatch):
     monkeypatch.setattr(jail, "available", lambda: "")
     with pytest.raises(jail.JailError, match='isolation="process"'):
-        jail.start(["-c", ""], course, tmp_path, "namespaces")
+        jail.Warden(course, "namespaces")
 
 
-def test_a_python_that_lies_in_tmp_is_seen_in_the_jail(course, tmp_path, monkeypatch):
+def test_a_python_that_lies_in_tmp_is_seen_in_the_jail(monkeypatch):
     with tempfile.TemporaryDirectory(dir="/tmp") as prefix:
         os.chmod(prefix, 0o755)  # as that of an environment
         (Path(prefix) / "pyvenv").write_text("here")
         monkeypatch.setattr(sys, "executable", os.path.realpath(sys.executable))
         monkeypatch.setattr(sys, "prefix", prefix)
-        program = f"print(open({prefix + '/pyvenv'!r}).read()); open('/tmp/mine', 'w').write('x')"
-        program += f"\ntry: open({prefix + '/new'!r}, 'w')\nexcept OSError: print('read-only')"
-        process = jail.start(["-c", program], course, tmp_path, "namespaces")
-        try:
-            assert process.stdout.read().split() == [b"here", b"read-only"]
-        finally:
-            jail.stop(process)
+        assert (
+            evaluate(f"open({prefix + '/pyvenv'!r}).read(), open('/tmp/mine', 'w').write('x')")[0]
+            == "('here', 1)"
+        )
+        assert "Read-only" in evaluate(f"open({prefix + '/new'!r}, 'w')")[0]
 
 
-def test_a_jail_that_cannot_start_is_the_graders_failure(course, tmp_path, monkeypatch):
+@pytest.mark.parametrize("way", ["root", "user"])
+def test_a_jail_can_be_made_by_root_and_by_any_user(way):
+    if way == "root" and jail.available() != "root":
+        pytest.skip("this user is not root")
+    assert evaluate("os.getuid(), os.listdir('/tmp')", way=way) == ("(1000, [])", 1)
+
+
+def test_a_warden_that_cannot_start_is_the_graders_failure(course, monkeypatch):
+    with pytest.raises(jail.JailError, match="NameError: name 'nothing' is not defined"):
+        jail.Warden(course, "namespaces", worker="nothing")
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(jail.JailError, match="did not start"):
-        Worker(str(course), "namespaces").start()
+    with pytest.raises(jail.JailError, match="could not be made"):
+        jail.Warden(course, "namespaces")

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ElementTree
 from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ from html.parser import HTMLParser
 import nbformat
 import pytest
 from notebook_tools import LESSONS, read
+from processes import below, wait_for_the_end_of
 
 from cnnlib.course.command_line import main
 from cnnlib.course.exercises import check, exercises
@@ -164,7 +166,7 @@ def graded(tmp_path_factory):
 
 
 def table(path):
-    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"))))
 
 
 @needs_jail
@@ -195,9 +197,9 @@ def test_the_gradebook_has_a_row_for_each_and_no_formula(graded):
     run, _, results, expected = graded
     rows = table(run / "gradebook.csv")
     assert list(rows[0]) == [
-        *("student_id", "name", "email", "status", "score", "max_score", "percent"),
+        *("student_id", "name", "email", "status", "attempt", "late", "score", "max_score", "percent"),
         *(exercise.id for exercise in ASKED),
-        *("flags", "isolation", "run_id", "sha256"),
+        *("comment", "flags", "isolation", "run_id", "sha256"),
     ]
     assert len(rows) == len(results) == len(expected)
     assert not [value for row in rows for value in row.values() if value[:1] in ("=", "+", "-", "@")]
@@ -309,15 +311,28 @@ def without_run_id(path):
     return [{k: v for k, v in row.items() if k != "run_id"} for row in table(path)]
 
 
+ONE_BY_ONE = """
+import sys
+from cnnlib.course import command_line
+from cnnlib.course.grading import batch
+batch.CHUNK = 1
+sys.exit(command_line.main(sys.argv[1:]))
+"""
+
+
 @needs_jail
 def test_a_run_that_was_killed_resumes_to_identical_grades(three, tmp_path):
-    command = [sys.executable, "-m", "cnnlib", "grade", "02", str(three), "--seed", "5", "-o"]
-    subprocess.run([*command, str(tmp_path / "whole"), "-j", "2"], check=True, capture_output=True)
+    arguments = ["grade", "02", str(three), "--seed", "5", "-o"]
+    command = [sys.executable, "-m", "cnnlib", *arguments]
+    subprocess.run([*command, str(tmp_path / "whole")], check=True, capture_output=True)
     killed = tmp_path / "killed"
-    process = subprocess.Popen([*command, str(killed)], stdout=subprocess.PIPE, start_new_session=True)
-    with process:
+    one_by_one = [sys.executable, "-c", ONE_BY_ONE, *arguments, str(killed)]
+    with subprocess.Popen(one_by_one, stdout=subprocess.PIPE) as process:
         assert b"[1/3] a:" in process.stdout.readline()
-        os.killpg(process.pid, 9)
+        while len(left := below(process.pid)) < 3:  # pytest, the kernel, a warden
+            time.sleep(0.01)
+        process.kill()
+    wait_for_the_end_of(left)
     assert len(list((killed / "results").iterdir())) == 1
     assert not (killed / "gradebook.csv").exists()
     resumed = subprocess.run([*command, str(killed), "--resume"], check=True, capture_output=True, text=True)
@@ -346,6 +361,64 @@ def test_a_failure_of_the_grader_is_no_zero(three, tmp_path, monkeypatch):
     monkeypatch.undo()
     results = batch.grade(LESSON, three, tmp_path / "run", resume=True, progress=str)
     assert {result["status"] for result in results} == {"graded"}
+
+
+@needs_jail
+def test_what_a_shared_kernel_does_not_tell_is_graded_alone(three, tmp_path, monkeypatch):
+    from cnnlib.course.grading import one
+
+    whole, asked_for = one.graded_notebook, []
+
+    def damaged(asked):
+        asked_for.append(list(asked))
+        notebook = whole(asked)
+        if len(asked) > 1:
+            notebook.cells = [cell for cell in notebook.cells if not cell.id.startswith("check-1")]
+        return notebook
+
+    monkeypatch.setattr(one, "graded_notebook", damaged)
+    results = batch.grade(LESSON, three, tmp_path / "run", seed=5, progress=str)
+    assert asked_for == [["a", "b", "c"], ["b"]]
+    scores = {r["student_id"]: sum(e["score"] for e in r["exercises"].values()) for r in results}
+    assert scores == {"a": WORTH, "b": SECOND.points, "c": 0}
+
+
+def test_what_a_busy_machine_may_have_spoilt_is_tried_again_alone(three, tmp_path, monkeypatch):
+    jobs = []
+
+    def grade_submissions(job):
+        jobs.append((sorted(job["paths"]), job["only"]))
+        entries = {}
+        for e in ASKED:
+            late = e is FIRST and "a" in job["paths"] and not job["only"]
+            entry = {"status": "timeout" if late else "pass", "score": 0 if late else e.points, "again": late}
+            entries[e.id] = entry | {"message": "", "max_score": e.points, "seconds": 0, "source": ""}
+        if job["only"]:
+            entries = {FIRST.id: entries[FIRST.id]}
+        return {
+            key: {"sha256": "", "status": "graded", "message": "", "flags": [], "exercises": entries}
+            for key in job["paths"]
+        }
+
+    monkeypatch.setattr(batch, "grade_submissions", grade_submissions)
+    monkeypatch.setattr(batch, "CHUNK", 1)
+    ann, *_ = batch.grade(LESSON, three, tmp_path / "run", isolation="process", progress=str)
+    assert jobs == [(["a"], {}), (["b"], {}), (["c"], {}), (["a"], {"a": [FIRST.id]})]
+    assert ann["score"] == WORTH
+    assert f"{FIRST.id}: tried again alone, pass" in ann["flags"]
+    row = table(tmp_path / "run" / "gradebook.csv")[0]
+    assert "tried again alone" in row["flags"]
+
+
+@pytest.mark.parametrize(
+    ("count", "workers", "sizes"), [(120, 1, [50, 50, 20]), (60, 4, [15] * 4), (0, 2, [])]
+)
+def test_few_jobs_but_enough_for_all_workers(count, workers, sizes):
+    paths = {str(i): "" for i in range(count)}
+    with ThreadPoolExecutor(workers) as executor:
+        chunks = batch._chunks(paths, executor if workers > 1 else None)
+    assert [len(chunk) for chunk in chunks] == sizes
+    assert {key: path for chunk in chunks for key, path in chunk.items()} == paths
 
 
 def test_grading_without_its_packages_says_which(three, tmp_path, monkeypatch):
@@ -378,7 +451,9 @@ def test_a_bug_that_one_submission_finds_stops_no_other(three, tmp_path, monkeyp
         (["grade", "02", "empty"], "holds no .ipynb file"),
         (["grade", "02", "subs", "-o", "subs"], "is not empty"),
         (["grade", "02", "subs", "-j", "0"], "-j"),
-        (["grade", "02", "twice"], "leave one of them"),
+        (["grade", "02", "subs", "--pattern", "("], "is no regular expression"),
+        (["grade", "02", "subs", "--exercises", "02.x"], "there is no exercise '02.x'"),
+        (["grade", "02", "subs", "--points", "02.output_shape=0"], "must be a number above 0"),
         (["regrade", "empty"], "holds no run"),
         (["release", "subs"], "is not empty"),
         (["release", str(ROOT / "notebooks" / "copy")], "lies inside the course"),
@@ -386,10 +461,9 @@ def test_a_bug_that_one_submission_finds_stops_no_other(three, tmp_path, monkeyp
 )
 def test_foreseeable_mistakes_get_a_message(arguments, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for folder in ("subs", "empty", "twice/a"):
-        (tmp_path / folder).mkdir(parents=True)
-    for name in ("subs/a.ipynb", "twice/a.ipynb", "twice/a/a.ipynb"):
-        (tmp_path / name).write_text("{}")
+    for folder in ("subs", "empty"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "subs" / "a.ipynb").write_text("{}")
     (tmp_path / "bad.csv").write_text("id;name\n1;Ann\n")
     if arguments[0] == "grade" and "-o" not in arguments:
         arguments = [*arguments, "-o", "out"]

@@ -40,7 +40,7 @@ def unchanged(model, before):
 class TestNoisyBatchNorm:
     def test_each_channel_gets_a_mean_and_a_scale_within_the_limits(self):
         torch.manual_seed(0)
-        layer, images = NoisyBatchNorm2d(200, mean=0.5, scale=0.25), torch.randn(64, 200, 4, 4)
+        layer, images = NoisyBatchNorm2d(200, mean=0.5, scale=0.25, spread=0), torch.randn(64, 200, 4, 4)
         out = layer(images)
         means, scales = out.mean(dim=(0, 2, 3)), out.std(dim=(0, 2, 3))
         assert means.abs().max() < 0.5 + 1e-4
@@ -49,15 +49,25 @@ class TestNoisyBatchNorm:
         assert 1.23 < scales.max() < 1.26
         assert not torch.equal(out, layer(images))
 
+    def test_each_value_gets_noise_of_its_own_besides(self):
+        torch.manual_seed(0)
+        layer, images = NoisyBatchNorm2d(4, mean=0, scale=0, spread=0.1), torch.randn(64, 4, 16, 16)
+        plain = nn.BatchNorm2d(4)(images)
+        noise = (layer(images) - plain).detach()
+        assert noise.mean().abs() < 2e-3
+        assert noise.std() == pytest.approx(0.1, rel=0.03)
+        assert torch.corrcoef(noise.transpose(0, 1).flatten(1)).fill_diagonal_(0).abs().max() < 0.04
+        assert (noise[:, :, :, 1:] * noise[:, :, :, :-1]).mean().abs() < 3e-4
+
     def test_without_noise_and_in_evaluation_it_is_batch_norm(self):
         images = torch.randn(4, 3, 5, 5)
-        ours, theirs = NoisyBatchNorm2d(3, mean=0, scale=0), nn.BatchNorm2d(3)
+        ours, theirs = NoisyBatchNorm2d(3, mean=0, scale=0, spread=0), nn.BatchNorm2d(3)
         assert torch.equal(ours(images), theirs(images))
         noisy = NoisyBatchNorm2d(3, mean=9, scale=9)
         noisy.load_state_dict(theirs.state_dict())
         assert torch.equal(noisy.eval()(images), theirs.eval()(images))
 
-    @pytest.mark.parametrize("bad", [{"mean": -0.1}, {"scale": float("inf")}])
+    @pytest.mark.parametrize("bad", [{"mean": -0.1}, {"scale": float("inf")}, {"spread": -1.0}])
     def test_it_refuses_a_noise_that_is_none(self, bad):
         with pytest.raises(ParameterError, match=rf"{next(iter(bad))} is .* >= 0"):
             NoisyBatchNorm2d(3, **bad)

@@ -24,6 +24,14 @@ def test_a_montage_places_every_image():
     assert counts == dict.fromkeys(range(1, 6), 24)
 
 
+def test_learning_curves_of_runs_that_were_stopped():
+    """The second run ended an epoch earlier: the mean is over what both have."""
+    runs = [History([{"epoch": e + 1, "train_loss": k + e} for e in range(n)]) for k, n in ((0, 3), (2, 2))]
+    (line,) = plots.learning_curves(runs, "train_loss", plt.subplots()[1]).lines
+    assert line.get_xdata().tolist() == [1, 2]
+    assert line.get_ydata().tolist() == [1, 2]
+
+
 def test_a_montage_of_colour_images_with_titles():
     images = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
     images[1, 0] = 255

@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -76,7 +77,7 @@ def test_files_that_are_no_lessons_are_named(make, tmp_path):
         ({"shuffle": "False"}, {"shuffle": False}),
         ({"sizes": "[3, 4]"}, {"sizes": [3, 4]}),
         ({"profile": "full", "seed": 3}, {"profile": "full", "seed": 3}),
-        ({"profile": "true"}, {"profile": "true"}),
+        ({"profile": "fast"}, {"profile": "fast"}),
     ],
 )
 def test_values_take_the_type_of_the_default(make, given, expected):
@@ -107,6 +108,12 @@ def test_values_take_the_type_of_the_default(make, given, expected):
         ({"seed": "9" * 5000}, "parameter seed is '999"),
         ({"seed": "\0"}, "parameter seed is"),
         ({"lr": 10**400}, "parameter lr is 1000"),
+        ({"lr": "0"}, "parameter lr is '0'; it must be above 0; its default is 0.1"),
+        ({"lr": -1}, "parameter lr is -1; it must be above 0; its default is 0.1"),
+        ({"lr": "1e999"}, "parameter lr is '1e999'; it must be finite"),
+        ({"seed": "-1"}, "parameter seed is '-1'; it must be from 0 to 4294967295"),
+        ({"seed": 2**32}, "it must be from 0 to 4294967295"),
+        ({"profile": "quick"}, r"parameter profile is 'quick'; it must be one of \['fast', 'full'\]"),
     ],
 )
 def test_wrong_parameters_are_refused_before_anything_runs(make, tmp_path, given, message):
@@ -166,7 +173,7 @@ def test_clean_leaves_the_figure_of_a_widget_and_not_its_view(make, tmp_path):
     assert "widgets" not in cleaned.metadata
     text, figure = cleaned.cells[2].outputs
     assert text.text == "here\n"
-    assert set(figure.data) == {"image/png", "text/plain"}
+    assert set(figure.data) == {"image/png", "text/plain", "application/vnd.cnnlib.widget+json"}
     assert nbformat.validator.isvalid(cleaned)
 
 
@@ -248,6 +255,9 @@ def test_in_place_replaces_only_lessons_that_are_ok(make, tmp_path):
         (["-p", "seed"], "-p seed has no value"),
         (["-p", "sed=1"], "no parameter 'sed'"),
         (["-p", "seed=1", "--in-place"], "not both"),
+        (["-p", "lr=0"], "it must be above 0"),
+        (["--timeout", "0"], "--timeout is 0; it must be a whole number, 1 or more"),
+        (["--timeout", "-5"], "--timeout is -5; it must be"),
     ],
 )
 def test_a_wrong_call_is_one_line_and_exit_status_2(make, tmp_path, capsys, arguments, message):
@@ -256,6 +266,65 @@ def test_a_wrong_call_is_one_line_and_exit_status_2(make, tmp_path, capsys, argu
     assert message in error
     assert error.count("\n") == 1
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_is_no_folder_for_results(make, tmp_path, capsys):
+    path = str(make())
+    for command in (["run", path], ["sweep", path, "-p", "seed=1"]):
+        assert main([*command, "-o", path]) == 2
+        assert f"-o {path} is a file; name a folder" in capsys.readouterr().err
+
+
+def test_a_full_disk_names_the_file(make, tmp_path, capsys, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("papermill.execute_notebook", full)
+    assert main(["run", str(make()), "-o", str(tmp_path / "out")]) == 2
+    assert f"No space left on device: '{tmp_path / 'out' / '05_test.ipynb'}'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["some_other_kernel", None])
+def test_the_kernel_is_the_present_interpreter_whatever_a_notebook_says(make, tmp_path, name):
+    path = make("import sys; print(sys.executable)")
+    notebook = nbformat.read(path, as_version=4)
+    del notebook.metadata["kernelspec"]
+    if name:
+        notebook.metadata["kernelspec"] = {"name": name, "display_name": name, "language": "python"}
+    nbformat.write(notebook, path)
+    result = runner.run_lesson(path, tmp_path / "out.ipynb")
+    assert result.status == "ok"
+    assert nbformat.read(result.output, as_version=4).cells[2].outputs[0].text.strip() == sys.executable
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.4, 1.2, 2.5, 4, 6])
+def test_an_early_interrupt_is_no_traceback(make, tmp_path, seconds):
+    """During imports, the start of the kernel, and the first cells."""
+    lesson = make("import time; time.sleep(60)")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    program = "from cnnlib.course.command_line import main; print(1, flush=True); raise SystemExit(main())"
+    command = [sys.executable, "-c", program, "run", str(lesson), "-o", "out"]
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes) as process:
+        process.stdout.readline()
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        error = process.stderr.read().decode()
+        assert process.wait(30) == 130
+    assert "Traceback" not in error
+    assert "never retrieved" not in error
+
+
+def test_an_interrupt_ends_lessons_that_run_at_a_time(make, tmp_path):
+    endless = [make("import time; time.sleep(99)", name=f"0{k}_endless.ipynb") for k in (5, 6)]
+    command = [sys.executable, "-m", "cnnlib", "run", *map(str, endless), "-j", "2", "-o", "out"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **pipes) as process:
+        while b"06_endless" not in (line := process.stdout.readline()):
+            assert line
+        time.sleep(5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert b"Traceback" not in process.stderr.read()
 
 
 def test_an_unknown_lesson_stops_the_run_before_it_begins(make, tmp_path, capsys):

@@ -251,6 +251,34 @@ def result(seed, measured, rival):
     }
 
 
+def test_seeds_are_averaged_and_other_parameters_kept_apart():
+    runs = [(seed, lr, lr + seed / 5, 3 + seed) for lr in (1, 2) for seed in (0, 1)]
+    results = [result(seed, {"gain": gain, "best": best}, {"gain": 0}) for seed, _, gain, best in runs]
+    for each, (_, lr, _, _) in zip(results, runs, strict=True):
+        each["parameters"]["lr"] = lr
+    summary = sweep_report.summarize(results)
+    assert "  lr=1: gain 1.1 ± 0.1; best 3.5 ± 0.5 (mean ± standard error over 2 runs)" in summary
+    assert "  lr=2: gain 2.1 ± 0.1; best 3.5 ± 0.5 (mean ± standard error over 2 runs)" in summary
+    assert "  lr=2: excluded: chance: gain 0" in summary
+    shares, counts = sweep_report.plot(results, "A test").axes  # of different forms: no common axis
+    assert (shares.get_xlabel(), counts.get_xlabel()) == ("lr", "lr")
+    ((drawn, *_),) = shares.containers  # chance is the same in every run
+    assert drawn.get_xdata().tolist() == [1, 2]
+    assert drawn.get_ydata().tolist() == pytest.approx([1.1, 2.1])
+    ((best, *_),) = counts.containers
+    assert best.get_ydata().tolist() == [3.5, 3.5]
+
+
+def test_several_parameters_are_named_on_the_axis():
+    results = [result(0, {"gain": a + b}, {"gain": 0}) for a in (1, 2) for b in (1, 2)]
+    for each, (a, b) in zip(results, [(a, b) for a in "xy" for b in (1, 2)], strict=True):
+        each["parameters"] |= {"kind": a, "depth": b}
+    (ax,) = sweep_report.plot(results, "A test").axes
+    assert [tick.get_text() for tick in ax.get_xticklabels()] == [
+        *("kind=x, depth=1", "kind=x, depth=2", "kind=y, depth=1", "kind=y, depth=2")
+    ]
+
+
 def test_numbers_are_followed_from_run_to_run_where_they_are_there():
     estimate = {"mean": 4.0, "se": 0.5, "n": 3}
     results = [

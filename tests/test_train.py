@@ -1,5 +1,8 @@
+import contextlib
 import copy
+import io
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +17,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnnlib.data import Dataset, to_float
-from cnnlib.ground.errors import CheckpointError, ParameterError
+from cnnlib.ground.errors import CheckpointError, ParameterError, Stopped
+from cnnlib.ground.progress import progress_bar
 from cnnlib.train import evaluate, fit, predict, side_by_side, warmup_linear
 from cnnlib.train.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.train.run import History
@@ -297,6 +301,53 @@ def test_the_progress_bar_goes_to_stdout(blobs, capsys):
     assert shown.err == ""
 
 
+class Screen(io.TextIOBase):
+    """A terminal: a stream whose lines can be written over."""
+
+    def __init__(self):
+        self.line, self.seen = "", []
+
+    def isatty(self):
+        return True
+
+    def write(self, text):
+        for part in re.split("(\r)", text):
+            self.line = "" if part == "\r" else self.line + part
+            self.seen += [self.line.strip()] if self.line.strip() else []
+
+
+def test_a_line_in_a_terminal_says_how_long_it_may_take_and_goes_away(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    with progress_bar(4, "step", done=1) as bar:
+        for _ in range(3):
+            time.sleep(0.6)
+            bar.update()
+    assert any(re.fullmatch(r"75 % \|.+\| 3 of 4 steps, 00:01 so far, 00:00 left", s) for s in screen.seen)
+    assert screen.line.strip() == ""
+
+
+def test_a_log_has_a_new_line_now_and_then(capsys, monkeypatch):
+    monkeypatch.setattr("cnnlib.ground.progress.LOG_SECONDS", 0.3)
+    with progress_bar(6, "run", title="2 at a time: ") as bar:
+        for _ in range(6):
+            time.sleep(0.2)
+            bar.update()
+            bar.refresh()
+    lines = capsys.readouterr().out.splitlines()
+    assert 2 <= len(lines) <= 4
+    assert all(re.search(r"2 at a time: .* \d of 6 runs, 00:0\d so far, 00:0\d left", line) for line in lines)
+
+
+def test_nothing_is_shown_where_the_output_is_caught_or_a_training_is_short(capsys):
+    with contextlib.redirect_stdout(io.StringIO()) as caught, progress_bar(2, "run") as bar:
+        bar.update()
+    assert (caught.getvalue(), bar.finished) == ("", 1)
+    with progress_bar(2, "run") as bar:
+        bar.update()
+    assert capsys.readouterr().out == ""
+
+
 def test_numpys_numbers_are_numbers(blobs):
     ours, plain = make(), make()
     options = {"epochs": 2, "batch_size": 16, "seed": 3}
@@ -373,23 +424,75 @@ class InterruptAt(nn.Identity):
 run = partial(quiet, epochs=3, schedule=warmup_linear, seed=4)
 
 
+def stopped(*arguments, **options):
+    """Return the history and the message of a run that is interrupted."""
+    with pytest.raises(Stopped) as caught:
+        run(*arguments, **options)
+    assert isinstance(caught.value, KeyboardInterrupt)  # `except Exception` in a lesson does not catch it
+    return caught.value.history, str(caught.value)
+
+
+def test_going_on_after_an_interrupt_must_be_asked_for(blobs):
+    model, weights = nn.Sequential(*make(), InterruptAt(5)), nn.Sequential(*make(), InterruptAt(5))
+    history = run(model, blobs, go_on=True)
+    assert history.interrupted
+    assert len(history.step_losses) == 5
+    expected, _ = stopped(weights, blobs)
+    assert history.step_losses == expected.step_losses
+    assert same(model, weights)
+
+
+def test_an_interrupt_while_the_optimizer_is_made_waits_for_it(blobs):
+    made = []
+
+    def slow(parameters, lr):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.01)
+        made.append(torch.optim.SGD(parameters, lr=lr))
+        return made[0]
+
+    model = make()
+    assert stopped(model, blobs, optimizer=slow)[1] == "Stopped before the first step."
+    assert made
+    assert same(model, make())
+
+
+def test_one_interrupt_ends_several_trainings(blobs):
+    begun = []
+    with pytest.raises(Stopped, match="when 1 of 3 runs were finished"):
+        side_by_side(
+            lambda k: begun.append(k) or run(nn.Sequential(*make(), InterruptAt(99 if k == 0 else 3)), blobs),
+            range(3),
+            device="meta",  # in turn, in this process
+            progress=False,
+        )
+    assert begun == [0, 1]
+
+
 @pytest.mark.parametrize("step", [1, 8, 13, 24])
 def test_an_interrupted_run_keeps_its_steps_and_resumes_to_the_same_weights(blobs, tmp_path, capsys, step):
     whole = nn.Sequential(*make(), nn.Identity())
     expected = run(whole, blobs, blobs)
     model = nn.Sequential(*make(), InterruptAt(step))
     handler = signal.getsignal(signal.SIGINT)
-    history = run(model, blobs, blobs)
+    history, message = stopped(model, blobs, blobs)
     assert signal.getsignal(signal.SIGINT) is handler
     assert len(history.step_losses) == step
     assert history.step_losses == expected.step_losses[:step]
     assert history.interrupted == (step < 24)
     if step < 24:
-        assert f"Interrupted after {step} steps" in capsys.readouterr().out
+        assert message.startswith(
+            f"Stopped after {step} of 24 steps; the model keeps what it learned in them. "
+        )
+        assert message.endswith("goes on from the start.")
+    else:
+        assert message == "Stopped, when all 24 steps of this training were made; the model keeps them."
+    assert capsys.readouterr().out == ""
 
     # The same with a checkpoint. The second model begins with other weights, as a new process might.
     path = tmp_path / "run.pt"
-    run(nn.Sequential(*make(), InterruptAt(step)), blobs, blobs, checkpoint=path)
+    _, message = stopped(nn.Sequential(*make(), InterruptAt(step)), blobs, blobs, checkpoint=path)
+    assert step == 24 or message.endswith("goes on from here.")
     resumed = nn.Sequential(*make(seed=123), nn.Identity())
     history = run(resumed, blobs, blobs, checkpoint=path)
     assert same(resumed, whole)
@@ -506,7 +609,7 @@ def test_a_run_with_numpys_numbers_resumes_to_the_same_weights(blobs, tmp_path):
     }
     whole, parts = make(), nn.Sequential(*make(), InterruptAt(13))
     run(whole, blobs, checkpoint=tmp_path / "whole.pt", **options)
-    run(parts, blobs, checkpoint=tmp_path / "run.pt", **options)
+    stopped(parts, blobs, checkpoint=tmp_path / "run.pt", **options)
     resumed = nn.Sequential(*make(seed=5), nn.Identity())
     history = run(resumed, blobs, checkpoint=tmp_path / "run.pt", **options)
     assert len(history.step_losses) == 24

@@ -1,8 +1,14 @@
-"""The widgets without a browser: traits are set as the browser would set them, and checked with oracles."""
+"""The widgets without a browser: traits are set as the browser would set them, and checked with oracles.
+
+What the browser computes is tested in tests/test_book.py, and in a JupyterLab in tests/test_browser.py.
+"""
 
 import io
+import json
 import subprocess
 import sys
+import zlib
+from base64 import b64decode
 
 import pytest
 import torch
@@ -12,15 +18,25 @@ from torch import nn
 
 from cnnlib import data
 from cnnlib.course import runner
-from cnnlib.course.widgets import base, digit, draw_digit, explore_features, explore_kernel, pictures
-from cnnlib.course.widgets.ink import like_mnist, rasterize
-from cnnlib.course.widgets.kernel import OWN, PRESETS, grey_image
-from cnnlib.course.widgets.spelled import read_number, short
+from cnnlib.course.widgets import (
+    base,
+    chain,
+    digit,
+    draw_digit,
+    explore_features,
+    explore_kernel,
+    explore_network,
+    pictures,
+)
+from cnnlib.course.widgets.base import short
+from cnnlib.course.widgets.kernel import grey_image
 from cnnlib.ground.errors import CnnlibError, DataError, ParameterError
 from cnnlib.inside import features, geometry
 from cnnlib.models import make_model, pretrained
+from cnnlib.models.layers import Normalize
 
-STROKE = [[[0.5, 0.2], [0.5, 0.8]]]
+DRAWN = bytes(255 * (13 < i % 28 < 16 and 4 < i // 28 < 24) for i in range(784))
+"""A vertical stroke, as the browser tells it."""
 
 
 @pytest.fixture
@@ -39,60 +55,20 @@ def explorer(vgg):
     return explore_features(vgg, ["chelsea", "coffee"])
 
 
-def center_of_mass(image):
-    """Return (row, column) of an image's centre of mass, in pixels."""
-    image = image.double().squeeze()
-    along = torch.arange(28, dtype=torch.float64)
-    return tuple(((image.sum(dim=1 - axis) * along).sum() / image.sum()).item() for axis in (0, 1))
+def ask(widget, *key):
+    """Ask as the view asks, and return the answer."""
+    widget.wanted = [widget.answer.get("number", 0) + 1, *key]
+    assert widget.answer["number"] == widget.wanted[0]
+    return widget.answer
 
 
-# --- a drawing in the form of MNIST's digits ---------------------------------------------------------
-
-
-@pytest.mark.parametrize("size", [(5, 60), (60, 5), (33, 47), (200, 140), (1, 1), (20, 20)])
-@pytest.mark.parametrize("corner", [(0, 0), (60, 130)])
-def test_a_drawing_is_scaled_to_20_pixels_and_centred_by_its_mass(size, corner):
-    ink, generator = torch.zeros(280, 280), torch.Generator().manual_seed(0)
-    (height, width), (top, left) = size, corner
-    ink[top : top + height, left : left + width] = 0.5 + 0.5 * torch.rand(size, generator=generator)
-    image = like_mnist(ink)
-    assert (image.shape, image.dtype) == ((1, 1, 28, 28), torch.uint8)
-    rows, columns = (image[0, 0].amax(dim=axis).nonzero().flatten() for axis in (1, 0))
-    extent = (rows[-1] - rows[0] + 1).item(), (columns[-1] - columns[0] + 1).item()
-    assert extent == tuple(max(1, round(20 * side / max(size))) for side in size)
-    assert center_of_mass(image) == pytest.approx((14, 14), abs=0.51)
-
-
-def test_an_empty_drawing_is_an_empty_image():
-    assert not like_mnist(torch.zeros(280, 280)).any()
-    assert not rasterize([]).any()
-
-
-def test_no_ink_leaves_the_frame():
-    """A heavy blob at the end of a long thin line would be pushed out of the frame by its centre of mass."""
-    ink = torch.zeros(280, 280)
-    ink[10:270, 96:104] = 0.2
-    ink[10:60, 60:140] = 1
-    image = like_mnist(ink)
-    assert image[0, 0].amax(dim=1).count_nonzero() == 20
-
-
-def test_a_digit_of_mnist_in_a_corner_and_enlarged_comes_back():
-    digit = data.load("mnist", "test").images[0, 0] / 255
-    ink = torch.zeros(280, 280)
-    ink[:140, 140:] = F.interpolate(digit[None, None], size=(140, 140), mode="bilinear")[0, 0].clamp(0, 1)
-    back = like_mnist(ink)[0, 0] / 255
-    assert torch.corrcoef(torch.stack([back.flatten(), digit.flatten()]))[0, 1] > 0.9
-
-
-def test_strokes_become_ink_of_the_pens_width():
-    ink = rasterize([[[0.25, 0.5], [0.75, 0.5]]], pen=0.1, size=200)
-    assert ink[:, 100].sum().item() == pytest.approx(20, abs=1)  # 0.1 · 200
-    assert ink[100].sum().item() == pytest.approx(100 + 20, abs=1)  # round ends reach half a pen further
-    dot = rasterize([[[0.5, 0.5]]], pen=0.1, size=200)
-    assert dot.sum().item() == pytest.approx(
-        3.14159 * 10**2, rel=0.06
-    )  # whole pixels, drawn at twice the size
+def unpacked(value):
+    """Undo `base.packed`, as book/host.js does."""
+    if isinstance(value, dict):
+        if set(value) == {"deflate"}:
+            return zlib.decompress(b64decode(value["deflate"]))
+        return {key: unpacked(each) for key, each in value.items()}
+    return [unpacked(each) for each in value] if isinstance(value, list) else value
 
 
 # --- draw_digit --------------------------------------------------------------------------------------
@@ -100,26 +76,21 @@ def test_strokes_become_ink_of_the_pens_width():
 
 def test_the_logits_are_the_models_own(model):
     reader = draw_digit(model)
-    reader.pad.strokes = STROKE
-    assert torch.equal(reader.image, like_mnist(rasterize(STROKE)))
+    reader.pixels = DRAWN
+    assert bytes(reader.image.flatten().tolist()) == DRAWN
     with torch.no_grad():
         expected = model(data.to_float(reader.image))[0]
     torch.testing.assert_close(reader.logits, expected)
     torch.testing.assert_close(reader.probabilities, expected.softmax(dim=0))
-    assert "reads <b" in reader.verdict.value
-    assert f">{expected.argmax()}</b>" in reader.verdict.value
-    for logit in expected.tolist():
-        assert f"{logit:.1f}".replace("-", "−") in reader.bars.value
 
 
 def test_the_maps_are_those_of_the_layers_that_were_asked_for(model):
     reader = draw_digit(model)
-    assert list(reader.maps) == ["block1.0", "block2.0"]
+    assert list(reader.maps) == reader.layers == ["block1.0", "block2.0"]
     chosen = draw_digit(model, ["block2.1"])
-    chosen.pad.strokes = STROKE
+    chosen.pixels = DRAWN
     expected = features.feature_maps(model, chosen.image, ["block2.1"])["block2.1"][0]
     torch.testing.assert_close(chosen.maps["block2.1"], expected)
-    assert "block2.1: 32 maps of 14 × 14; black is 0" in chosen.pictures.value
 
 
 @pytest.mark.parametrize(
@@ -130,51 +101,68 @@ def test_no_probability_is_rounded_to_a_certainty(probability, text):
     assert digit._share(probability) == text
 
 
-def test_training_goes_on_with_the_same_widget(model):
+def test_the_weights_follow_when_training_goes_on_with_the_same_widget(model):
     reader = draw_digit(model)
-    before = reader.logits
+    before, sent = reader.logits, reader.network
+    reader.example(7, 1)
+    assert reader.network is sent  # nothing new
     with torch.no_grad():
         model.classifier.bias += 1
-    reader.example(7)  # another 7
-    reader._used[7] = -1
-    reader.example(7)  # the first one again
+    reader.example(7)
+    assert reader.network[-1]["bias"] != sent[-1]["bias"]
     torch.testing.assert_close(reader.logits, before + 1)
+
+
+def test_a_model_that_is_no_chain_is_computed_by_the_kernel():
+    torch.manual_seed(0)
+    model = make_model("resnet_small")
+    reader = draw_digit(model, ["stem.0"] if "stem.0" in dict(model.named_modules()) else None)
+    assert reader.network == []
+    assert not reader.in_book
+    reader.pixels = DRAWN
+    found = torch.frombuffer(bytearray(reader.computed["logits"]), dtype=torch.float32)
+    torch.testing.assert_close(found, reader.logits)
+    for told, maps in zip(reader.computed["maps"], reader.maps.values(), strict=True):
+        assert told["shape"] == list(maps.shape)
+        assert told["values"] == maps.numpy().tobytes()
+    model.forward = lambda images: 1 / 0
+    reader.pixels = bytes(784)
+    assert "ZeroDivisionError: division by zero" in reader.computed["problem"]
+
+
+def test_a_layer_that_holds_others_is_shown_by_the_kernel(model):
+    reader = draw_digit(model, ["block1"])
+    assert reader.network == []
+    assert reader.computed["maps"][0]["shape"] == [16, 14, 14]
 
 
 def test_drawing_leaves_the_models_mode_and_hooks_alone(model):
     model.train()
     reader = draw_digit(model)
-    reader.pad.strokes = STROKE
+    reader.pixels = DRAWN
     assert model.training
-    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in model.modules())
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_clearing_empties_the_pad_the_bars_and_the_verdict(model):
+def test_an_empty_pad_has_no_logits(model):
     reader = draw_digit(model)
-    reader.pad.strokes = STROKE
-    reader.clear.click()
-    assert (reader.pad.strokes, reader.pad.image) == ([], b"")
+    reader.pixels = bytes(784)
     assert reader.logits is None
     assert reader.probabilities is None
-    assert "Nothing is drawn" in reader.verdict.value
-    assert reader.bars.value.count("–") == 20
     assert "empty pad" in reader.describe()
     assert reader.figure_png()
 
 
-def test_examples_are_test_digits_one_after_the_other(model):
+def test_examples_are_test_digits(model):
     reader, test = draw_digit(model), data.load("mnist", "test")
     fives = test.images[test.labels == 5]
     for k in range(3):
-        reader.digits[5].click()
+        reader.example(5, k)
         assert torch.equal(reader.image[0], fives[k])
-    assert reader.pad.image
-    reader.pad.strokes = STROKE
-    assert not reader.pad.image  # the first stroke takes the example's place
 
 
-class Twice(nn.Module):
+class Pair(nn.Module):
     def __init__(self, classes):
         super().__init__()
         self.layer = nn.Conv2d(1, classes, 28)
@@ -193,7 +181,7 @@ class Twice(nn.Module):
             lambda: nn.Sequential(nn.Flatten(), nn.Linear(9, 10)),
             r"cannot take images of shape \(1, 1, 28, 28\)",
         ),
-        (lambda: Twice(10), "into tuple; it must return logits"),
+        (lambda: Pair(10), "into tuple; it must return logits"),
     ],
 )
 def test_models_that_do_not_fit_are_explained(make, message):
@@ -214,16 +202,94 @@ def test_layers_that_do_not_fit_are_explained(model, layers, message):
         draw_digit(model, layers)
 
 
-def test_an_exception_in_a_callback_is_shown_and_goes_away(model):
-    reader = draw_digit(model)
-    forward = model.forward
-    model.forward = lambda images: 1 / 0
-    reader.pad.strokes = STROKE
-    assert 'role="alert"' in reader.problem.value
-    assert "ZeroDivisionError: division by zero" in reader.problem.value
-    model.forward = forward
-    reader.clear.click()
-    assert reader.problem.value == ""
+# --- a network for the browser -----------------------------------------------------------------------
+
+
+def test_layers_are_exported_in_the_order_in_which_they_run(model):
+    network = chain.export(nn.Sequential(Normalize([0.1], [0.3]), model))
+    kinds = ["normalize", "conv", "relu", "pool", "conv", "relu", "pool", "linear"]
+    assert [layer["kind"] for layer in network] == kinds
+    assert [layer["name"] for layer in network][1] == "1.block1.0"
+    assert network[0]["mean"] == [pytest.approx(0.1)]
+    weight = torch.frombuffer(bytearray(network[4]["weight"]), dtype=torch.float32)
+    assert torch.equal(weight, model.block2[0].weight.detach().flatten())
+    assert network[1]["window"] == [5, 5]
+    assert (network[1]["stride"], network[1]["padding"]) == (1, 2)
+
+
+class Twice(nn.Module):
+    """Two layers with something between them that is no layer."""
+
+    def __init__(self, between):
+        super().__init__()
+        self.first, self.second, self.between = nn.Conv2d(1, 4, 3), nn.Linear(4 * 26 * 26, 10), between
+
+    def forward(self, images):
+        return self.second(self.between(self.first(images)).flatten(1))
+
+
+class Rolled(nn.Sequential):
+    """A rim is cut off, and not the same on all sides."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Conv2d(1, 10, 24)
+
+    def forward(self, images):
+        return self.layer(images[:, :, 1:-3, 1:-3]).flatten(1)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Twice(torch.relu), "between first and second the model computes something"),
+        (lambda: Twice(lambda x: x.mT), "between first and second"),
+        (lambda: nn.Sequential(nn.Identity(), Rolled()), "between 0 and 1.layer"),
+        (lambda: make_model("resnet_small"), "only a chain of layers"),
+        (lambda: nn.Sequential(nn.Flatten(), nn.Linear(784, 10), nn.Tanh()), "Tanh.*cannot be taken apart"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 10, 28, dilation=1, padding_mode="circular")), "cannot be taken"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, stride=(1, 2))), "another stride or padding"),
+        (lambda: nn.Sequential(nn.MaxPool2d(2, padding=1)), "cannot be taken apart"),
+        (lambda: nn.Sequential(nn.Conv2d(1, 2000, 5, padding=2)), "at most 30,000,000"),
+    ],
+)
+def test_networks_that_a_browser_cannot_compute_are_explained(make, message):
+    torch.manual_seed(0)
+    with pytest.raises(ParameterError, match=message):
+        chain.export(make())
+
+
+# --- explore_network ---------------------------------------------------------------------------------
+
+
+def test_the_chosen_value_is_the_networks_own(model):
+    explorer = explore_network(model)
+    assert explorer.chosen[0] == 4  # the second convolution, at its strongest
+    maps = features.feature_maps(model, explorer.image, ["block2.0"])["block2.0"][0]
+    assert explorer.value == pytest.approx(maps.max().item())
+    explorer.chosen = [4, 3, 0, 13]
+    assert explorer.value == pytest.approx(maps[3, 0, 13].item(), rel=1e-5)
+    _, _, products = explorer._parts()
+    assert products.shape == (16, 5, 5)
+    assert products.sum().item() + model.block2[0].bias[3].item() == pytest.approx(explorer.value, rel=1e-4)
+    explorer.chosen = [7, 2, 0, 0]
+    with torch.no_grad():
+        assert explorer.value == pytest.approx(model(data.to_float(explorer.image))[0, 2].item(), rel=1e-4)
+    explorer.chosen = [8, 2, 0, 0]  # after the last layer: the probabilities
+    assert 0 < explorer.value < 1
+    for chosen in ([0, 0, 3, 4], [3, 1, 2, 2]):
+        explorer.chosen = chosen
+        assert explorer.figure_png()
+        assert f"map {chosen[1]}, row {chosen[2]}" in explorer.describe()
+
+
+def test_networks_that_do_not_fit_are_explained():
+    with pytest.raises(ParameterError, match="model is a str"):
+        explore_network("model")
+    with pytest.raises(ParameterError, match="only a chain of layers"):
+        explore_network(make_model("resnet_small"))
+    with pytest.raises(ParameterError, match=r"into \(1, 7\); it must return logits"):
+        explore_network(make_model("simple_cnn", 1, 7))
 
 
 # --- explore_kernel ----------------------------------------------------------------------------------
@@ -233,68 +299,30 @@ def test_an_exception_in_a_callback_is_shown_and_goes_away(model):
 @pytest.mark.parametrize("padding", [0, 1, 2])
 def test_the_output_is_pytorchs(stride, padding):
     explorer = explore_kernel("coffee", "emboss")
-    explorer.stride.value, explorer.padding.value = stride, padding
+    explorer.stride, explorer.padding = stride, padding
     kernel = torch.tensor([[-2.0, -1, 0], [-1, 1, 1], [0, 1, 2]], dtype=torch.float64)
     expected = F.conv2d(explorer.image.double(), kernel[None, None], None, stride, padding)[0, 0]
     torch.testing.assert_close(explorer.output, expected)
-    assert f"the output, {expected.shape[0]} × {expected.shape[1]}" in explorer.output_note.value
     for at in [(0, 0), (5, 7), (expected.shape[0] - 1, expected.shape[1] - 1)]:
-        explorer.after.point = list(at)
-        assert explorer.place == at
-        products = explorer.window() * kernel
-        assert products.sum().item() == pytest.approx(expected[at].item())
-        assert f"= <b>{short(expected[at].item())}</b>" in explorer.sum.value
-        assert f"output row {at[0]}, column {at[1]}:" in explorer.sum.value
+        explorer.place = list(at)
+        assert (explorer.window() * kernel).sum().item() == pytest.approx(expected[at].item())
+        assert f"row {at[0]}, column {at[1]} is {short(expected[at].item())}" in explorer.describe()
 
 
-def test_a_pixel_of_the_photograph_chooses_the_window_around_it():
-    explorer = explore_kernel(torch.arange(100.0).view(1, 1, 10, 10) / 255, "identity")
-    explorer.before.point = [4, 6]
-    assert explorer.place == (3, 5)
-    assert explorer.output[explorer.place] == 46  # the pixel itself
-    assert explorer.before.boxes[0][:4] == [3, 5, 6, 8]
-    explorer.padding.value = 1
-    explorer.before.point = [0, 0]
-    assert explorer.place == (0, 0)
-    assert explorer.before.boxes[0][:4] == [-1, -1, 2, 2]
-    assert explorer.sum.value.count("dashed") == 5  # the window's cells in the padding
-    explorer.stride.value = 4
-    for _ in range(9):  # an arrow key in the photograph moves by a window, and stops at the last
-        explorer.before.point = [min(9, explorer.before.point[0] + explorer.before.step), 0]
-    assert explorer.place == (2, 0)
+def test_it_begins_at_the_most_striking_value():
+    image = torch.zeros(1, 1, 10, 10)
+    image[..., 6, 3] = 1
+    explorer = explore_kernel(image, "identity")
+    assert explorer.place == [5, 2]
+    assert explorer.output[5, 2] == 255
 
 
-def test_numbers_typed_into_the_kernel_are_used():
+def test_numbers_as_the_browser_accepted_them_are_read():
     explorer = explore_kernel("camera", "identity")
-    texts = ["1/9", "0,5", "−2", "3", "-4", "5e-1", "0", ".25", "1"]
-    for cell, text in zip(explorer.cells, texts, strict=True):
-        cell.value = text
+    explorer.texts = ["1/9", "0,5", "−2", "3", "-4", "5e-1", "0", ".25", "1"]
     expected = [[1 / 9, 0.5, -2], [3, -4, 0.5], [0, 0.25, 1]]
     torch.testing.assert_close(explorer.kernel, torch.tensor(expected, dtype=torch.float64))
-    assert explorer.preset.value == OWN
-    explorer.preset.value = "sharpen"
-    assert explorer.kernel[1].tolist() == [-1, 5, -1]
-    for cell, text in zip(explorer.cells, PRESETS["box blur"].split(), strict=True):
-        cell.value = text
-    assert explorer.preset.value == "box blur"  # typed by hand, it has its name all the same
-
-
-def test_a_bad_number_is_explained_and_changes_nothing():
-    explorer = explore_kernel("camera", "identity")
-    before = explorer.output
-    explorer.cells[5].value = "one"
-    assert "row 2, column 3 of the kernel is &#x27;one&#x27;; it must be a number" in explorer.problem.value
-    assert torch.equal(explorer.output, before)
-    explorer.cells[5].value = "0"
-    assert explorer.problem.value == ""
-
-
-@pytest.mark.parametrize(
-    "text", ["", " ", "x", "1/0", "nan", "inf", "1e999", "1/2/3", "1001", "-1/1e-9", "1+1"]
-)
-def test_what_is_no_number_is_refused(text):
-    with pytest.raises(ParameterError, match=r"must be a number|must lie between"):
-        read_number(text)
+    assert explore_kernel("camera", expected).texts[:3] == ["0.111111", "0.5", "-2"]
 
 
 @pytest.mark.parametrize(
@@ -343,6 +371,7 @@ def test_images_that_do_not_fit_are_explained(image, error, message):
         ([[1, 2], [3, 4]], r"shape \(2, 2\); it must be \(3, 3\)"),
         ([["a"] * 3] * 3, "it must be 3 × 3 numbers"),
         ([[float("nan")] * 3] * 3, "row 1, column 1 of the kernel is 'nan'"),
+        ([[0, 0, 0], [0, 0, 1001], [0, 0, 0]], "row 2, column 3 of the kernel is '1001'"),
     ],
 )
 def test_kernels_that_do_not_fit_are_explained(kernel, message):
@@ -356,85 +385,67 @@ def test_colours_are_averaged_and_photographs_cut_to_a_square():
     assert grey_image("china").shape == (1, 1, 160, 160)
 
 
-def test_another_photograph_can_be_chosen(tmp_path):
+def test_other_photographs_are_answered(tmp_path):
     Image.new("L", (40, 30), 77).save(tmp_path / "mine.png")
     explorer = explore_kernel(tmp_path / "mine.png", "identity")
+    assert not explorer.in_book
+    assert explore_kernel().in_book
     assert (explorer.output == 77).all()
-    explorer.photo.value = "coffee"
+    answer = ask(explorer, "coffee")
+    assert (answer["rows"], answer["columns"]) == (160, 160)
+    assert answer["pixels"] == grey_image("coffee").numpy().tobytes()
+    assert "there is no photograph 'nowhere'" in ask(explorer, "nowhere")["problem"]
+    explorer.photo = "coffee"
     assert torch.equal(explorer.image, grey_image("coffee"))
-    explorer.photo.value = str(tmp_path / "mine.png")
-    assert (explorer.output == 77).all()
 
 
 # --- explore_features --------------------------------------------------------------------------------
 
 
-def test_maps_channel_and_frame_are_those_of_the_library(vgg, explorer):
+def test_what_is_told_of_a_layer_are_the_librarys_maps(vgg, explorer):
     square = pretrained.center_crop(data.photo("chelsea"))
-    for layer in pretrained.VGG16_BLOCKS.values():
-        explorer.layer.value = layer
-        expected = features.feature_maps(vgg, square, [layer])[layer][0]
-        torch.testing.assert_close(explorer.maps, expected)
-        strongest = expected.mean(dim=(1, 2)).topk(24).indices.tolist()
-        assert explorer.strongest == strongest
-        assert explorer.channel == explorer.number.value == strongest[0]
-        values = expected[explorer.channel]
-        assert values[explorer.place] == values.max()
-        assert explorer.window == geometry.geometry(vgg, layer).window(*explorer.place)
-        assert explorer.scene.boxes == explorer.map.boxes
-        assert tuple(explorer.scene.boxes[0][:4]) == explorer.window
-        assert f"<b>{values.max():.2f}</b>" in explorer.here.value
+    pixels = torch.frombuffer(bytearray(ask(explorer, "chelsea")["pixels"]), dtype=torch.uint8)
+    assert torch.equal(pixels.view(224, 224, 3), (255 * square[0]).byte().permute(1, 2, 0))
+    for finest, label in ((224, "block5"), (224, "block4"), (56, "block2")):
+        explorer.finest = finest
+        answer = ask(explorer, "chelsea", label)
+        name = pretrained.VGG16_BLOCKS[label]
+        expected = features.feature_maps(vgg, square, [name])[name][0]
+        step = answer["step"]
+        assert step == -(-expected.shape[1] // finest)
+        expected = expected[:, ::step, ::step]
+        peaks = torch.frombuffer(bytearray(answer["peaks"]), dtype=torch.float32)
+        torch.testing.assert_close(peaks, expected.amax(dim=(1, 2)))
+        levels = torch.frombuffer(bytearray(answer["maps"]), dtype=torch.uint8).view(answer["shape"])
+        off = (levels / 255 * peaks[:, None, None] - expected).abs().amax(dim=(1, 2))
+        assert (off <= peaks / 509).all()  # half a level of 255
+        found = geometry.geometry(vgg, name)
+        assert explorer.layers[label] == {"size": found.size, "jump": found.jump, "start": found.start}
 
 
-def test_a_place_in_the_photograph_chooses_the_nearest_unit(explorer):
-    explorer.layer.value = "features.15"  # jump 4
-    for point in ([0, 0], [100, 57], [223, 223], [1, 222]):
-        explorer.scene.point = point
-        top, left, bottom, right = explorer.window
-        for at, (first, last) in zip(point, ((top, bottom), (left, right)), strict=True):
-            assert abs(at - (first + last - 1) / 2) <= 2.5  # half a jump, and the border
-    explorer.scene.point = [112, 112]
-    row, column = explorer.place
-    explorer.scene.point = [
-        at + step for at, step in zip(explorer.scene.point, (explorer.scene.step, 0), strict=True)
-    ]
-    assert explorer.place == (row + 1, column)  # an arrow key
-
-
-def test_a_number_a_tile_and_the_order_choose_channels(explorer):
-    explorer.number.value = 77
-    assert explorer.channel == 77
-    assert "channel 77, block5" in explorer.describe()
-    top, left = explorer._corners[9]
-    explorer.grid.point = [top + 20, left + 20]
-    assert explorer.channel == explorer.number.value == explorer.strongest[9]
-    explorer.order.value = "at the framed place"
-    row, column = explorer.place
-    assert explorer.strongest == explorer.maps[:, row, column].topk(24).indices.tolist()
-    explorer.grid.point = [70, 70]  # comparing channels keeps the place
-    assert explorer.place == (row, column)
+def test_it_begins_with_the_strongest_channel_at_its_strongest(vgg, explorer):
+    assert (explorer.photo, explorer.layer) == ("chelsea", "block5")
+    assert explorer.strongest == explorer.maps.mean(dim=(1, 2)).topk(24).indices.tolist()
+    assert explorer.channel == explorer.strongest[0]
+    assert explorer.maps[explorer.channel][tuple(explorer.place)] == explorer.maps[explorer.channel].max()
+    assert explorer.window == geometry.geometry(vgg, "features.29").window(*explorer.place)
+    assert f"value {explorer.maps[explorer.channel].max():.2f}" in explorer.describe()
 
 
 def test_photographs_of_ones_own(explorer, tmp_path):
-    Image.new("RGB", (60, 50), (200, 30, 90)).save(tmp_path / "mine.png")
-    explorer.path.value = str(tmp_path / "mine.png")
-    assert explorer.photo.value == str(tmp_path / "mine.png")
-    assert explorer.square[:, 0, 0].tolist() == pytest.approx([200 / 255, 30 / 255, 90 / 255])
-    explorer.path.value = "nowhere.png"
-    assert "there is no photograph &#x27;nowhere.png&#x27;" in explorer.problem.value
-    explorer.photo.value = "coffee"
-    assert explorer.problem.value == ""
+    Image.new("RGB", (60, 50), (200, 30, 90)).save(tmp_path / "my own.png")
+    path = str(tmp_path / "my own.png")
+    assert ask(explorer, path)["pixels"][:3] == bytes([200, 30, 90])
+    assert ask(explorer, path, "block5")["shape"] == [512, 14, 14]
+    assert "there is no photograph 'nowhere.png'" in ask(explorer, "nowhere.png")["problem"]
 
 
 def test_the_model_runs_once_a_photograph(vgg, explorer):
     runs = []
     handle = vgg.features[0].register_forward_hook(lambda *_: runs.append(1))
     try:
-        explorer.photo.value = "coffee"
-        explorer.layer.value = "features.3"
-        explorer.number.value = 5
-        explorer.photo.value = "chelsea"
-        explorer.photo.value = "coffee"
+        for key in (("coffee",), ("coffee", "block1"), ("coffee", "block2"), ("chelsea", "block3")):
+            ask(explorer, *key)
     finally:
         handle.remove()
     assert len(runs) == 1
@@ -446,7 +457,8 @@ def test_other_models_show_their_convolutions():
     explorer = explore_features(model, ["coffee"])
     assert list(explorer.layers) == ["0", "2"]
     assert len(explorer.strongest) == 4
-    assert explore_features(model, ["coffee"], {"first": "1"}).layer.label == "first"
+    assert explore_features(model, ["coffee"], {"first": "1"}).layer == "first"
+    assert explorer.weights != explore_features(photos=["coffee"]).weights
 
 
 @pytest.mark.parametrize(
@@ -469,7 +481,7 @@ def test_models_that_cannot_be_explored_are_explained():
     with pytest.raises(ParameterError, match=r"model is a str; it must be a torch\.nn\.Module"):
         explore_features("vgg16")
     with pytest.raises(ParameterError, match="order of layers is unknown"):
-        explore_features(Twice(10), ["coffee"])
+        explore_features(Pair(10), ["coffee"])
     with pytest.raises(ParameterError, match="layers is \\[\\]"):
         explore_features(nn.Sequential(nn.Flatten()), ["coffee"])
 
@@ -477,11 +489,15 @@ def test_models_that_cannot_be_explored_are_explained():
 # --- what a cell leaves ------------------------------------------------------------------------------
 
 
-def any_digit_reader():
-    return draw_digit(make_model("simple_cnn"))
+def of_a_model(function):
+    return lambda: function(make_model("simple_cnn"))
 
 
-@pytest.mark.parametrize("make", [any_digit_reader, explore_kernel, explore_features])
+@pytest.mark.parametrize(
+    "make",
+    [of_a_model(draw_digit), of_a_model(explore_network), explore_kernel, explore_features],
+    ids=["digit", "network", "kernel", "features"],
+)
 def test_a_cell_holds_a_figure_that_says_what_is_seen(make, monkeypatch):
     shown, displayed = make(), []
     monkeypatch.setattr(base, "display", lambda data, **options: displayed.append((data, options)))
@@ -495,18 +511,35 @@ def test_a_cell_holds_a_figure_that_says_what_is_seen(make, monkeypatch):
     assert len(figure["image/png"]) < 120_000
     assert "Run the cell" in figure["text/plain"]
     assert len(figure["text/plain"]) > 60
-    assert runner.WIDGET_VIEW in view._repr_mimebundle_()
+    assert figure[base.MIME] == shown.state()
+    assert runner.WIDGET_VIEW in view
     assert shown.describe() in repr(shown)
 
 
-def test_controls_have_names(model):
-    from ipywidgets import Button, Dropdown, Text
+def test_the_state_in_an_output_is_what_the_view_starts_from(model):
+    chain_model = nn.Sequential(Normalize([0.1], [0.3]), model)
+    for shown in (draw_digit(chain_model), explore_kernel(), explore_network(chain_model)):
+        state = json.loads(json.dumps(shown.state()))
+        assert state["view"] in ("digit", "kernel", "network")
+        assert not {"wanted", "answer", "layout", "tooltip", "_esm"} & set(state)
+        for name, value in unpacked(state).items():
+            assert value == getattr(shown, name), name
 
-    for shown in (draw_digit(model), explore_kernel()):
-        for control in vars(shown).values():
-            for each in control if isinstance(control, list) else [control]:
-                if isinstance(each, (Button, Dropdown, Text)):
-                    assert each.description or each.tooltip
+
+def test_a_problem_is_answered_in_words(model):
+    explorer = explore_kernel()
+    explorer.look_up = lambda *key: 1 / 0
+    assert ask(explorer, "x")["problem"] == "ZeroDivisionError: division by zero"
+
+
+def test_the_browsers_half_is_one_script():
+    assert set(base.PARTS) == {path.stem for path in base.BROWSER.glob("*.js")}
+    assert {path.suffix for path in base.BROWSER.iterdir()} == {".js", ".css"}
+    for part in base.PARTS:
+        text = (base.BROWSER / f"{part}.js").read_text(encoding="utf-8")
+        assert text.startswith("// ")
+        assert "import " not in text
+        assert "export " not in text
 
 
 def test_errors_are_the_courses_own(model):

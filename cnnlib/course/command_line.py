@@ -6,10 +6,8 @@ import contextlib
 import io
 import os
 import sys
-from collections import Counter
+import time
 from pathlib import Path
-
-import nbformat
 
 from cnnlib import __version__
 from cnnlib.course.jobs import run_jobs
@@ -64,6 +62,12 @@ def parse_arguments(arguments):
 
     if Path(__file__).with_name("grading").is_dir():  # a learners' copy has none
         add_grading_commands(commands)
+    progress = commands.add_parser("progress", help="list which exercises are solved, and what to do next")
+    progress.add_argument(
+        "folders", nargs="*", type=Path, metavar="FOLDER", help="with your copies; default: notebooks"
+    )
+    progress.add_argument("--json", action="store_true", help="for other programs")
+    progress.set_defaults(call=progress_command)
     commands.add_parser("lessons", help="list the lessons").set_defaults(call=lessons_command)
     commands.add_parser("report", help="print versions, device and threads").set_defaults(call=report_command)
     return parser.parse_args(arguments)
@@ -74,18 +78,52 @@ def add_grading_commands(commands):
     release.add_argument("folder", type=Path, metavar="FOLDER", help="new folder")
     release.set_defaults(call=release_command)
 
-    grade = commands.add_parser("grade", help="grade a folder of submissions")
+    grade = commands.add_parser("grade", help="grade what was handed in for a lesson")
     grade.add_argument("lesson", metavar="LESSON")
     grade.add_argument(
-        "submissions", type=Path, metavar="SUBMISSIONS", help="folder with STUDENT.ipynb or STUDENT/*.ipynb"
+        "what",
+        type=Path,
+        metavar="WHAT",
+        help="folder or zip of STUDENT.ipynb or STUDENT/*.ipynb, Moodle's or Canvas's download, one notebook",
     )
     grade.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: outputs/grades-LESSON")
     grade.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    grade.add_argument("--roster", type=Path, metavar="CSV", help="student_id, name, email")
-    grade.add_argument("--seed", type=int, help="decides the cases; default: a fresh one")
     grade.add_argument(
-        "--isolation", default="namespaces", choices=("namespaces", "process"), help="default: namespaces"
+        "--roster",
+        type=Path,
+        metavar="CSV",
+        help="student_id, name, email; or Canvas's gradebook, or Moodle's grading worksheet",
     )
+    grade.add_argument(
+        "--pattern",
+        metavar="REGEX",
+        help="of the submissions' paths, with groups student, name, attempt, late",
+    )
+    grade.add_argument(
+        "--attempt", choices=("latest", "best"), help="of several by one learner; default: latest"
+    )
+    grade.add_argument("--exercises", type=names, metavar="IDS", help="such as 02.a,02.b: only these count")
+    grade.add_argument(
+        "--points", type=points, action="append", default=[], metavar="ID=N", help="what an exercise is worth"
+    )
+    grade.add_argument(
+        "--partial",
+        action="store_true",
+        default=None,
+        help="points by the share of cases that came out right",
+    )
+    grade.add_argument("--late-penalty", type=float, metavar="PERCENT", help="off a late submission's score")
+    grade.add_argument(
+        "--export",
+        action="append",
+        choices=("canvas", "moodle"),
+        help="a file that it imports; default: of the roster's kind",
+    )
+    grade.add_argument(
+        "--assignment", metavar="TEXT", help="in the name of the assignment in Canvas's gradebook"
+    )
+    grade.add_argument("--seed", type=int, help="decides the cases; default: a fresh one")
+    grade.add_argument("--isolation", choices=("namespaces", "process"), help="default: namespaces")
     add_executor_arguments(grade)
     grade.set_defaults(call=grade_command)
 
@@ -96,6 +134,33 @@ def add_grading_commands(commands):
     regrade.add_argument("students", nargs="*", metavar="STUDENT", help="default: all")
     add_executor_arguments(regrade)
     regrade.set_defaults(call=regrade_command)
+
+    book = commands.add_parser(
+        "gradebook", help="one table of all lessons' runs; reads each overrides.csv anew"
+    )
+    book.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders that `cnnlib grade` wrote")
+    book.add_argument("-o", "--output", type=Path, default=ROOT / "outputs" / "gradebook.csv", metavar="FILE")
+    book.add_argument(
+        "--attempt",
+        default="best",
+        choices=("best", "latest"),
+        help="of several runs of a lesson; default: best",
+    )
+    book.set_defaults(call=gradebook_command)
+
+
+def names(text):
+    """Return the names of a list that is separated by commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def points(text):
+    """Return (exercise id, points) of a text such as "02.a=3"."""
+    name, equals, value = text.partition("=")
+    number = float(value) if equals else None  # argparse makes a message of the ValueError
+    if number is None or not name:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 02.a=3")
+    return name.strip(), int(number) if number == int(number) else number
 
 
 def add_jobs_argument(parser):
@@ -119,7 +184,9 @@ def executor_of(options):
         try:
             from dask.distributed import Client
         except ImportError:
-            raise ParameterError("--dask needs the package distributed: pip install 'cnnlib[dask]'") from None
+            raise ParameterError(
+                "--dask needs the package distributed: pip install -e '.[dask]' in the folder of the course"
+            ) from None
         try:
             client = Client(options.dask, timeout=DASK_SECONDS)
         except (OSError, ValueError) as error:
@@ -135,7 +202,12 @@ def executor_of(options):
         os.environ["OMP_NUM_THREADS"] = threads or str(max(1, os.cpu_count() // options.jobs))
         try:
             with concurrent.futures.ThreadPoolExecutor(options.jobs) as executor:  # each job is a process
-                yield executor
+                try:
+                    yield executor
+                except BaseException:
+                    if runner := sys.modules.get("cnnlib.course.runner"):
+                        runner.stop_kernels()  # the threads wait for them
+                    raise
         finally:
             if threads is None:
                 del os.environ["OMP_NUM_THREADS"]
@@ -158,13 +230,21 @@ def grade_command(options):
     with executor_of(options) as executor:
         results = grade(
             lesson,
-            options.submissions,
+            options.what,
             output,
             executor=executor,
             resume=options.resume,
-            isolation=options.isolation,
             roster=options.roster,
+            isolation=options.isolation,
             seed=options.seed,
+            pattern=options.pattern,
+            attempt=options.attempt,
+            exercises=options.exercises,
+            points=dict(options.points) or None,
+            partial=options.partial,
+            late_penalty=options.late_penalty,
+            export=options.export,
+            assignment=options.assignment,
         )
     return print_grades(results, output)
 
@@ -174,21 +254,33 @@ def regrade_command(options):
 
     with executor_of(options) as executor:
         results, changes = regrade(options.run, options.students, executor=executor)
+    from cnnlib.course.grading.tables import shown
+
     for student, exercise, before, now in changes:
-        print(f"{student}: {exercise} had {before}, has {now}")
+        print(shown(f"{student}: {exercise} had {before}, has {now}"))
     return print_grades(results, options.run)
 
 
+def gradebook_command(options):
+    from cnnlib.course.grading.course_book import gradebook
+
+    rows = gradebook(options.runs, options.output, options.attempt)
+    print(f"{len(rows)} learners; {options.output}")
+    return 0
+
+
 def print_grades(results, output):
-    counts = Counter(result["status"] for result in results)
-    print(", ".join(f"{count} {status}" for status, count in sorted(counts.items())))
-    print(f"gradebook.csv, items.csv, junit.xml and feedback/ are in {output}")
-    return 1 if counts["grader error"] else 0
+    print((output / "summary.txt").read_text(encoding="utf-8"), end="")
+    print(f"gradebook.csv and all else is in {output}")
+    return 1 if any(result["status"] == "grader error" for result in results) else 0
 
 
 def run_command(options):
-    from cnnlib.course import runner  # papermill takes a second to import; --help need not wait for it
+    import nbformat  # it and papermill take seconds to import, for which --help need not wait
 
+    from cnnlib.course import runner
+
+    check_run(options)
     paths = list(dict.fromkeys(map(runner.find_lesson, options.lessons))) or runner.lessons()
     given = given_parameters(options)
     if options.in_place and given:
@@ -197,7 +289,7 @@ def run_command(options):
         runner.check_parameters(path, given)
 
     labels = {path: f"[{number}/{len(paths)}] {path.stem}" for number, path in enumerate(paths, start=1)}
-    found = {}
+    found, begun = {}, time.monotonic()
 
     def execute(path):
         bar = labels[path] if sys.stdout.isatty() and options.jobs == 1 else None
@@ -213,7 +305,10 @@ def run_command(options):
             notebook = runner.clean(nbformat.read(result.output, as_version=4))
             with atomic_path(path) as temporary:
                 nbformat.write(notebook, temporary)
-        print(f"{labels[path]}: {result.status}, {result.seconds:.0f} s", flush=True)
+        to_go = len(paths) - len(found)
+        left = (time.monotonic() - begun) / len(found) * to_go
+        after = f"; {to_go} to go, about {_duration(left)}" if to_go else ""
+        print(f"{labels[path]}: {result.status}, {result.seconds:.0f} s{after}", flush=True)
 
     interrupted = False
     try:
@@ -228,6 +323,18 @@ def run_command(options):
     if interrupted:
         return 130
     return 0 if all(result.status == "ok" for result in results) else 1
+
+
+def _duration(seconds):
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def check_run(options):
+    """Check a limit on the time and a folder for the results, before anything runs."""
+    if options.timeout is not None:
+        check_whole("--timeout", options.timeout)
+    if options.output and options.output.exists() and not options.output.is_dir():
+        raise ParameterError(f"-o {options.output} is a file; name a folder for the results")
 
 
 def given_parameters(options):
@@ -246,6 +353,7 @@ def given_parameters(options):
 def sweep_command(options):
     from cnnlib.course import runner, sweep, sweep_report
 
+    check_run(options)
     lesson = runner.find_lesson(options.lesson)
     given = {name: sweep.parse_values(text) for name, text in given_parameters(options).items()}
     if not given:
@@ -266,6 +374,14 @@ def parameters_command(options):
     for parameter in runner.read_parameters(runner.find_lesson(options.lesson)).values():
         kind = type(parameter.default).__name__
         print(f"{parameter.name:<12} {kind:<6} {parameter.default!r:<10} {parameter.comment}")
+    return 0
+
+
+def progress_command(options):
+    from cnnlib.course import progress
+
+    found = progress.read(*options.folders)
+    print(progress.as_json(found) if options.json else progress.table(found))
     return 0
 
 
@@ -290,8 +406,9 @@ def main(arguments=None):
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # where the locale lacks a character, "?" stands for it
             stream.reconfigure(errors="replace")
-    options = parse_arguments(arguments)
+    options = None
     try:
+        options = parse_arguments(arguments)
         return options.call(options)
     except (CnnlibError, OSError) as error:
         print(f"cnnlib: {error}", file=sys.stderr)

@@ -1,13 +1,27 @@
-"""The learners' copy of the course: everything that they need, and no solution."""
+"""The learners' copy of the course: everything that they need, and no solution.
+
+An instructor's own lessons (CNNLIB_EXERCISES) are part of it.
+"""
 
 import shutil
 
-from cnnlib.course.exercises import PUBLIC_SEED, RELEASED, exercises, make_exam, plain
+from cnnlib.course.exercises import (
+    PUBLIC_SEED,
+    RELEASED,
+    exercises,
+    lesson_numbers,
+    make_exam,
+    own_folder,
+    plain,
+)
 from cnnlib.ground.env import ROOT
 from cnnlib.ground.errors import ParameterError
 
-FILES = ("Makefile", "pyproject.toml", "constraints.txt", "environment.yml", ".gitignore")
+FILES = ("constraints.txt", ".gitignore", "CITATION.cff", "LICENSE", "LICENSE-CC-BY-SA-4.0.txt")
+WITHOUT = ("# Several processes", "check:", "test:", "seeds:", "bench:")
+"""How the paragraphs of the Makefile begin that need folders which learners do not get."""
 FOLDERS = ("notebooks", "img", "data", "book")
+PIP = "\t$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt"
 JUNK = shutil.ignore_patterns("__pycache__", ".ipynb_checkpoints", "mnist.csv")
 
 
@@ -30,30 +44,64 @@ def release(folder):
     release_package(folder / "cnnlib")
     for name in FOLDERS:
         shutil.copytree(ROOT / name, folder / name, ignore=JUNK)
+    if own_folder() and (own_folder() / "notebooks").is_dir():
+        shutil.copytree(own_folder() / "notebooks", folder / "notebooks", ignore=JUNK, dirs_exist_ok=True)
+    release_files(folder)
+
+
+def release_files(folder):
+    """Write the files of the course's own folder: as they are, or without what learners do not need."""
     for name in FILES:
         shutil.copy2(ROOT / name, folder / name)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("\n## For instructors")[0]
-    lines = [
-        line
-        for line in readme.splitlines(keepends=True)
-        if not line.startswith(("make test", "make check", "make bench"))
-    ]
-    (folder / "README.md").write_text("".join(lines), encoding="utf-8")
+
+    def write(name, change):
+        text = (ROOT / name).read_text(encoding="utf-8")
+        (folder / name).write_text(change(text), encoding="utf-8", newline="\n")
+
+    write("README.md", _readme)
+    write("Makefile", _makefile)
+    write("environment.yml", lambda text: text.replace(".[dev]", "."))
+    write("pyproject.toml", lambda text: _without_lines(text, ("grading = ", "dev = ")))
 
 
-def release_package(folder):
+def _readme(text):
+    before, _, after = text.partition("\n## For instructors")
+    licence = after.partition("\n## Licence")
+    before = _without_lines(before, ("make test", "make check", "make bench", "git clone"))
+    for old, new in {"([Dockerfile](Dockerfile))": "", ", or in a container ": ""}.items():
+        before = before.replace(old, new)
+    return before + "".join(licence[1:])
+
+
+def _makefile(text):
+    parts = [part for part in text.split("\n\n") if not part.startswith(WITHOUT)]
+    install = f"{PIP} --editable '.[book]'\n"
+    changes = {
+        f"{PIP} --editable '.[dev]'\n": f"{PIP} --editable .\n",
+        "run lab book check test seeds bench clean": "run lab book clean",
+        "\t$(BIN)/python book/build.py": f"{install}\t$(BIN)/python book/build.py",
+    }
+    text = "\n\n".join(parts)
+    for old, new in changes.items():
+        if old not in text:
+            raise ValueError(f"the Makefile no longer holds {old!r}")
+        text = text.replace(old, new)
+    return text
+
+
+def _without_lines(text, beginnings):
+    return "".join(line for line in text.splitlines(keepends=True) if not line.startswith(beginnings))
+
+
+def release_package(folder, numbers=None):
     """Write cnnlib without the grader and without solutions: their cases and results stand in one data file.
 
     Args:
         folder: Path of the new package, which must not exist.
+        numbers: of the lessons whose exercises it can check, such as ["02"]; None: all.
     """
     package = ROOT / "cnnlib"
-    solutions = [path.name for path in (package / "course" / "exercises").glob("lesson_*.py")]
-    ours = ("__pycache__", "grading", "release.py", *solutions)
+    ours = ("__pycache__", "grading", "release.py", "lesson_[0-9][0-9].py")
     shutil.copytree(package, folder, ignore=shutil.ignore_patterns(*ours))
-    exams = [
-        make_exam(exercise, PUBLIC_SEED)
-        for name in sorted(solutions)
-        for exercise in exercises(name.removeprefix("lesson_").removesuffix(".py"))
-    ]
+    exams = [make_exam(e, PUBLIC_SEED) for number in numbers or lesson_numbers() for e in exercises(number)]
     (folder / "course" / "exercises" / RELEASED.name).write_bytes(plain.dumps(exams))

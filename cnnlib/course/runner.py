@@ -9,20 +9,30 @@ import ast
 import asyncio
 import contextlib
 import difflib
+import logging
+import math
+import re
+import signal
 import sys
 import threading
 import time
 import tokenize
+import typing
+import weakref
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
 import nbformat
 import papermill
+from ipykernel.kernelspec import RESOURCES, get_kernel_dict
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
-from cnnlib.ground.env import NOTEBOOKS
+from cnnlib.course.exercises import own_folder
+from cnnlib.ground.env import NOTEBOOKS, no_course
 from cnnlib.ground.errors import ParameterError
 from cnnlib.ground.files import atomic_path
 from cnnlib.measure.claims import MIME
@@ -67,8 +77,16 @@ class Result:
 
 
 def lessons():
-    """Return the paths of the lessons, in order."""
-    return sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    """Return the paths of the lessons, in order, the instructor's own (CNNLIB_EXERCISES) among them.
+
+    Raises:
+        ParameterError: the package does not know where they lie.
+    """
+    if problem := no_course():
+        raise ParameterError(problem)
+    own = own_folder()
+    folders = [NOTEBOOKS, own / "notebooks"] if own else [NOTEBOOKS]
+    return sorted((p for f in folders for p in f.glob("[0-9][0-9]_*.ipynb")), key=lambda path: path.name)
 
 
 def find_lesson(name):
@@ -150,7 +168,9 @@ def check_parameters(path, given):
 
     A string is read as the parameter's type, so that a command line can give it: "1e-4" is the number
     0.0001 where the default is a float, "true" is True where it is a bool, "[1, 2]" a list where it
-    is a list. An int is accepted where a float is expected; nothing else is converted.
+    is a list. An int is accepted where a float is expected; nothing else is converted. A number must be
+    above 0 where its default is, and not below 0 where that is 0, unless its comment speaks of "negative"
+    values; a string is one of those that the comment quotes, unless they end in "…".
 
     Args:
         path: the notebook.
@@ -160,7 +180,7 @@ def check_parameters(path, given):
         dict from name to value, of the defaults' types.
 
     Raises:
-        ParameterError: an unknown name or a wrong type; the message lists what there is.
+        ParameterError: an unknown name, a wrong type, a value out of range; the message says what there is.
     """
     known = read_parameters(path)
     checked = {}
@@ -177,7 +197,28 @@ def check_parameters(path, given):
                 f"{Path(path).stem}: parameter {name} is {value!r:.80}, a {type(value).__name__}; it must be "
                 f"of type {kind.__name__}, such as its default {known[name].default!r}"
             ) from None
+        if rule := _rule_broken(known[name], checked[name]):
+            raise ParameterError(f"{Path(path).stem}: parameter {name} is {value!r:.80}; it must be {rule}")
     return checked
+
+
+def _rule_broken(parameter, value):
+    """Return in words what a parameter's value must be and is not, or ""."""
+    default, comment = parameter.default, parameter.comment
+    if type(default) in (int, float):
+        if parameter.name == "seed":
+            return "" if 0 <= value < 2**32 else f"from 0 to {2**32 - 1}"
+        if math.isfinite(default) and not math.isfinite(value):
+            return "finite"
+        if "negative" not in comment and default >= 0 > value:
+            return f"{'above 0' if default else '0 or more'}; its default is {default}"
+        if "negative" not in comment and default > 0 == value:
+            return f"above 0; its default is {default}"
+    if isinstance(default, str) and "…" not in comment:
+        words = re.findall(r'"([^"]*)"', comment)
+        if default in words and value not in words:
+            return f"one of {words}"
+    return ""
 
 
 def _convert(value, kind):
@@ -190,6 +231,54 @@ def _convert(value, kind):
     if type(value) is not kind:
         raise ValueError
     return value
+
+
+class PresentKernel(AsyncKernelManager):
+    """Starts kernels with the present interpreter, whatever name of a kernel a notebook was saved with."""
+
+    started: typing.ClassVar = weakref.WeakSet()
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self.started.add(self)
+
+    @property
+    def kernel_spec(self):
+        return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
+
+
+def stop_kernels():
+    """End all kernels that run lessons, at once; those who wait for them find them dead."""
+    for manager in list(PresentKernel.started):
+        process = getattr(manager.provisioner, "process", None)
+        if process is not None:
+            process.kill()
+
+
+@contextlib.contextmanager
+def _interruptible():
+    """Let an interrupt end a block as KeyboardInterrupt, whatever the libraries in it make of it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupted = False
+
+    def handle(*_):
+        nonlocal interrupted
+        interrupted = True
+        logging.getLogger("asyncio").disabled = True  # its complaints of tasks that were left
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    except BaseException:
+        if not interrupted:
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before or signal.default_int_handler)
+    if interrupted:
+        raise KeyboardInterrupt
 
 
 def run_lesson(path, output, parameters=None, *, progress=None, timeout=None):
@@ -216,15 +305,21 @@ def run_lesson(path, output, parameters=None, *, progress=None, timeout=None):
     ended = None
     with atomic_path(output) as temporary:
         try:
-            papermill.execute_notebook(
-                path,
-                temporary,
-                checked,
-                progress_bar={"desc": progress, "leave": False, "file": sys.stdout} if progress else False,
-                execution_timeout=timeout,
-                coalesce_streams=True,  # keep a progress bar's last state, not each of them
-                extra_arguments=["--IPKernelApp.log_level=50"],  # no word of the kernel between our lines
-            )
+            with _interruptible():
+                papermill.execute_notebook(
+                    path,
+                    temporary,
+                    checked,
+                    progress_bar={"desc": progress, "leave": False, "file": sys.stdout}
+                    if progress
+                    else False,
+                    execution_timeout=timeout,
+                    coalesce_streams=True,  # keep a progress bar's last state, not each of them
+                    extra_arguments=["--IPKernelApp.log_level=50"],  # no word of the kernel between our lines
+                    kernel_manager_class=PresentKernel,
+                    kernel_name="python3",
+                    language="python",
+                )
         except PapermillExecutionError:
             pass  # the saved notebook holds the error, where `_judge` finds it
         except CellTimeoutError:

@@ -60,9 +60,15 @@ def summarize(results):
         held = sum(claim["holds"] for claim in found.values())
         forms = next(iter(found.values()))["forms"]
         lines.append(f"\n{held} of {len(found)}  {text}")
-        lines.append("  " + _averaged([claim["measured"] for claim in found.values()], forms))
-        for name, numbers in _rivals(found).items():
-            lines.append(f"  excluded: {name}: {_averaged(list(numbers.values()), forms)}")
+        groups = _groups(results)
+        for words, positions in groups.items():
+            part = {position: found[position] for position in positions if position in found}
+            if not part:
+                continue
+            what = f"{words}: " if len(groups) > 1 else ""
+            lines.append(f"  {what}{_averaged([claim['measured'] for claim in part.values()], forms)}")
+            for name, numbers in _rivals(part).items():
+                lines.append(f"  {what}excluded: {name}: {_averaged(list(numbers.values()), forms)}")
         margins = [(*m, p) for p, claim in found.items() if (m := smallest_margin(claim)) is not None]
         if margins:
             margin, rival, position = min(margins)
@@ -71,6 +77,15 @@ def summarize(results):
             )
     lines += [f"{label(r['parameters'])}: {r['problem']}" for r in results if r["problem"]]
     return "\n".join(lines)
+
+
+def _groups(results):
+    """Return {text: positions} of the runs that differ in their seed only, over which one may average."""
+    groups = {}
+    for position, result in enumerate(results):
+        others = {name: value for name, value in result["parameters"].items() if name != "seed"}
+        groups.setdefault(label(others), []).append(position)
+    return groups
 
 
 def by_claim(results):
@@ -126,21 +141,22 @@ def _averaged(numbers, forms):
 def plot(results, title):
     """Return a figure: a panel for each claim with its numbers, its rivals' dotted; red where it failed.
 
-    Numbers that are the same in every run are left out: they would only stretch the axis.
+    Numbers of different forms (a share and a count) have panels of their own. Runs that differ in their seed
+    only are drawn one by one where the seed is all that was swept, else as mean ± standard error. Numbers
+    that are the same in every run are left out: they would only stretch the axis.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
     from cnnlib.measure.plots import COLORS
 
-    claims = by_claim(results) or {"no claim was reached": {}}
-    columns = min(2, len(claims))
-    rows = -(-len(claims) // columns)
+    panels = _panels(results)
+    columns = min(2, len(panels))
+    rows = -(-len(panels) // columns)
     figure = Figure(figsize=(5.5 * columns, 0.6 + 2.3 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flat
-    x, xlabel = _horizontal(results)
-    for ax, (text, found) in zip(axes, claims.items(), strict=False):
-        series = [line for line in _series(found, len(results)) if np.nanmax(line[2]) > np.nanmin(line[2])]
+    x, xlabel, ticks = _horizontal(results)
+    for ax, (text, found, series) in zip(axes, panels, strict=False):
         if found and not series:
             ax.text(0.5, 0.5, "the same in every run", ha="center", va="center", transform=ax.transAxes)
             ax.set_yticks([])
@@ -151,7 +167,12 @@ def plot(results, title):
         for name, rival, values in series:
             words = f"{name.replace('_', ' ')}, {rival}" if rival else name.replace("_", " ")
             style = {"linestyle": ":", "alpha": 0.8} if rival else {}
-            ax.plot(x, values, marker=".", color=colors[name], linewidth=1, label=words[:40], **style)
+            at, mean, se = _over_seeds(x, values)
+            style |= {"marker": ".", "color": colors[name], "linewidth": 1, "label": words[:40]}
+            if se is None:
+                ax.plot(at, mean, **style)
+            else:
+                ax.errorbar(at, mean, yerr=se, capsize=2, **style)
         for position, claim in found.items():
             if not claim["holds"]:
                 ax.axvline(x[position], color="#D55E00", alpha=0.25, linewidth=8)
@@ -161,14 +182,41 @@ def plot(results, title):
         )
         ax.set_xlabel(xlabel, fontsize=8)
         ax.tick_params(labelsize=7)
-        if all(float(value).is_integer() for value in x):
+        if ticks:
+            ax.set_xticks(range(len(ticks)), ticks, rotation=20, ha="right")
+        elif all(float(value).is_integer() for value in x):
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if 1 <= len(series) <= 6:
             ax.legend(fontsize=6, loc="best")
-    for ax in itertools.islice(figure.axes, len(claims), None):
+    for ax in itertools.islice(figure.axes, len(panels), None):
         ax.remove()
     figure.suptitle(f"{title}: {len(results)} runs", fontsize=10)
     return figure
+
+
+def _panels(results):
+    """Return [(claim's text, {position of the run: claim}, series)]: one for each form of its numbers."""
+    panels = []
+    for text, found in by_claim(results).items():
+        by_form = {}
+        for form, *line in _series(found, len(results)):
+            if np.nanmax(line[2]) > np.nanmin(line[2]):
+                by_form.setdefault(form, []).append(line)
+        panels += [(text, found, series) for series in by_form.values() or [[]]]
+    return panels or [("no claim was reached", {}, [])]
+
+
+def _over_seeds(x, values):
+    """Return places, means and standard errors of what was measured several times at a place; else None."""
+    places = sorted({place for place, value in zip(x, values, strict=True) if np.isfinite(value)})
+    measured = [
+        [v for place, v in zip(x, values, strict=True) if place == at and np.isfinite(v)] for at in places
+    ]
+    if max(map(len, measured)) == 1:
+        return x, values, None
+    estimates = [mean_se(each) if len(each) > 1 else None for each in measured]
+    means = [each[0] if e is None else float(e) for each, e in zip(measured, estimates, strict=True)]
+    return places, means, [0 if e is None else e.se for e in estimates]
 
 
 def label(parameters):
@@ -177,23 +225,33 @@ def label(parameters):
 
 
 def _horizontal(results):
-    """Return (values of the axis, its label): the one number that was swept, or the run's position."""
-    swept = [
-        name for name in results[0]["parameters"] if len({repr(r["parameters"][name]) for r in results}) > 1
-    ]
-    if len(swept) == 1:
-        values = [result["parameters"][swept[0]] for result in results]
+    """Return (each run's place on the axis, its label, names of the places where they are no numbers).
+
+    The axis is the one number that was swept, a parameter's before the seed's; else the combinations.
+    """
+    parameters = [result["parameters"] for result in results]
+    swept = [name for name in parameters[0] if len({repr(each[name]) for each in parameters}) > 1]
+    others = [name for name in swept if name != "seed"] or swept
+    if len(others) == 1:
+        values = [each[others[0]] for each in parameters]
         if all(type(value) in (int, float) for value in values):
-            return values, swept[0]
-    return list(range(len(results))), "run"
+            return values, others[0], []
+    if not others:
+        return list(range(len(results))), "run", []
+    words = [label({name: each[name] for name in others}) for each in parameters]
+    names = list(dict.fromkeys(words))
+    return [names.index(word) for word in words], "", names
 
 
 def _series(found, runs):
-    """Return [(number's name, rival's name or "", values)]; NaN where a run has no such number."""
+    """Return [(form, number's name, rival's name or "", values)]; NaN where a run has no such number."""
     sources = {"": {position: claim["measured"] for position, claim in found.items()}} | _rivals(found)
+    forms = next(iter(found.values()))["forms"]
     series = {}
     for rival, numbers in sources.items():
         for position, named in numbers.items():
-            for name, value in flat(named).items():
-                series.setdefault((name, rival), np.full(runs, np.nan))[position] = value
-    return [(name, rival, values) for (name, rival), values in series.items()]
+            for argument, number in named.items():
+                form = forms.get(argument, ".3g")
+                for name, value in flat(number, argument).items():
+                    series.setdefault((form, name, rival), np.full(runs, np.nan))[position] = value
+    return [(*key, values) for key, values in series.items()]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from cnnlib.ground.errors import DataError
-from cnnlib.ground.files import RESTORE, atomic_path
+from cnnlib.ground.files import atomic_path, restore
 
 COLUMNS = ["label", *(f"pixel{i}" for i in range(784))]
 LABELS = ("label", "class")
@@ -34,21 +34,21 @@ def read_idx(path, ndim):
     try:
         raw = np.fromfile(path, dtype=np.uint8)
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}). {RESTORE}") from None
+        raise DataError(f"{path} cannot be read ({error.strerror}). {restore()}") from None
     # Two zero bytes, the element type (8 = unsigned byte), the number of axes, then 4 bytes an axis.
     if len(raw) < 4 or raw[0] or raw[1] or raw[2] != 8:
-        raise DataError(f"{path} is no IDX file of unsigned bytes: it begins {bytes(raw[:4])!r}. {RESTORE}")
+        raise DataError(f"{path} is no IDX file of unsigned bytes: it begins {bytes(raw[:4])!r}. {restore()}")
     if raw[3] != ndim:
         kinds = {1: "labels", 3: "images"}
         raise DataError(
             f"{path} has {raw[3]} axes ({kinds.get(int(raw[3]), 'neither images nor labels')}), expected "
-            f"{ndim} ({kinds[ndim]}): are two files swapped? {RESTORE}"
+            f"{ndim} ({kinds[ndim]}): are two files swapped? {restore()}"
         )
     header = 4 + 4 * ndim
     shape = raw[4:header].view(">u4").tolist() if len(raw) >= header else []
     expected = header + math.prod(shape) if shape else header
     if len(raw) != expected:
-        raise DataError(f"{path} has {len(raw):,} bytes; its header asks for {expected:,}. {RESTORE}")
+        raise DataError(f"{path} has {len(raw):,} bytes; its header asks for {expected:,}. {restore()}")
     return torch.from_numpy(raw[header:].reshape(shape))
 
 
@@ -179,7 +179,7 @@ def write_table(values, path):
         OSError: the file cannot be written.
     """
     text = [str(value) for value in range(256)]
-    with atomic_path(path) as temporary, temporary.open("w") as file:
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         file.write(",".join(COLUMNS) + "\n")
         # Looking each byte up is ten times as fast as pandas or NumPy, which format every number.
         file.writelines(",".join([text[b] for b in row.tobytes()]) + "\n" for row in values.numpy())

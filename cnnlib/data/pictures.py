@@ -1,6 +1,5 @@
 """Pictures: the course's photographs, a person's own image files, and folders of them as a data set."""
 
-import sys
 import warnings
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import torch
 from cnnlib.data.datasets import Dataset
 from cnnlib.ground.env import DATA
 from cnnlib.ground.errors import DataError, ParameterError, check_whole
+from cnnlib.ground.progress import progress_bar
 
 SUFFIXES = {
     *(".avif", ".bmp", ".gif", ".heic", ".heif", ".ico", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
@@ -81,8 +81,6 @@ def from_folder(folder, size=28, channels=1, background="white", crop=False, pro
         DataError: there is no such folder, it has fewer than two classes, a class has no pictures or holds a
             folder, the images would take more than 2 GB, or a picture cannot be read. The message names it.
     """
-    from tqdm import tqdm
-
     size = check_whole("size", size)
     if channels not in (1, 3):
         raise ParameterError(f"channels is {channels!r}; it must be 1 (grey) or 3 (colour)")
@@ -100,18 +98,12 @@ def from_folder(folder, size=28, channels=1, background="white", crop=False, pro
         print(f"Left out of {folder}: {_some(others)}.")
 
     images = torch.empty(len(files), channels, size, size, dtype=torch.uint8)
-    bar = tqdm(
-        files,
-        disable=not progress,
-        file=sys.stdout,  # what goes to stderr is shown on red in a notebook
-        unit="picture",
-        ncols=100,
-        mininterval=0.5,
-    )
-    for row, (path, _) in zip(images, bar, strict=True):
-        picture = _square(_read(path, color, least=4 * size), size, color, crop)
-        pixels = np.array(picture.convert("L") if channels == 1 else picture)
-        row[:] = torch.from_numpy(pixels).reshape(size, size, channels).permute(2, 0, 1)
+    with progress_bar(len(files), "picture", show=progress) as bar:
+        for row, (path, _) in zip(images, files, strict=True):
+            picture = _square(_read(path, color, least=4 * size), size, color, crop)
+            pixels = np.array(picture.convert("L") if channels == 1 else picture)
+            row[:] = torch.from_numpy(pixels).reshape(size, size, channels).permute(2, 0, 1)
+            bar.update()
     return Dataset(images, torch.tensor([label for _, label in files])), tuple(classes)
 
 

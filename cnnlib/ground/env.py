@@ -1,4 +1,7 @@
-"""Where things lie, what machine this is, and how to make a run repeatable."""
+"""Where things lie, what machine this is, and how to make a run repeatable.
+
+Torch takes two seconds to import, and not everything that needs a path needs torch: each function imports it.
+"""
 
 import ctypes
 import importlib.util
@@ -11,7 +14,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import torch
 
 from cnnlib.ground.errors import ParameterError
 
@@ -20,6 +22,23 @@ ROOT = Path(os.environ.get("CNNLIB_ROOT") or Path(__file__).parents[2]).resolve(
 DATA = ROOT / "data"
 IMG = ROOT / "img"
 NOTEBOOKS = ROOT / "notebooks"
+
+
+def no_course():
+    """Say in a sentence why ROOT holds no lessons and data, and what to do; "" where it does."""
+    if NOTEBOOKS.is_dir():
+        return ""
+    if named := os.environ.get("CNNLIB_ROOT"):
+        return (
+            f"CNNLIB_ROOT is {named!r}, where no course is: it has no folder notebooks. Name the folder of "
+            "the course, or unset it."
+        )
+    return (
+        f"cnnlib is installed in {Path(__file__).parents[1]}, away from the lessons and their data: install "
+        "it from the folder of the course with `pip install --editable .`, or name that folder in the "
+        "environment variable CNNLIB_ROOT."
+    )
+
 
 _torchvision_schemas = []  # keeps the declarations alive: a Library undoes them when it is collected
 
@@ -38,6 +57,8 @@ def repair_torchvision():
     spec = importlib.util.find_spec("torchvision")
     if spec is None or _torchvision_schemas:
         return False
+    import torch
+
     folder = Path(spec.origin).parent
     libraries = [p for pattern in ("_C*.so", "_C*.pyd") for p in folder.glob(pattern)]
     try:
@@ -52,6 +73,18 @@ def repair_torchvision():
     library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _torchvision_schemas.append(library)
     return True
+
+
+class RepairTorchvision:
+    """A finder of modules that repairs torchvision when it is first looked for, and finds nothing itself."""
+
+    asked = False
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name == "torchvision" and not cls.asked:
+            cls.asked = True  # the repair itself looks for torchvision
+            repair_torchvision()
 
 
 def keep_freed_memory():
@@ -88,6 +121,8 @@ def set_seed(seed):
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise ParameterError(f"seed is {seed!r}; it must be an int from 0 to {2**32 - 1}")
+    import torch
+
     random.seed(int(seed))
     np.random.seed(int(seed))
     torch.manual_seed(int(seed))
@@ -102,6 +137,8 @@ def random_states(device):
     Returns:
         dict from the kind of device, such as "cpu" and "cuda", to a uint8 tensor.
     """
+    import torch
+
     states = {"cpu": torch.get_rng_state()}
     if device.type != "cpu":
         states[device.type] = torch.get_device_module(device).get_rng_state(*_which(device))
@@ -110,6 +147,8 @@ def random_states(device):
 
 def set_random_states(device, states):
     """Put torch's generators for a device into states that `random_states` returned, for any device."""
+    import torch
+
     torch.set_rng_state(states["cpu"])
     if device.type != "cpu" and device.type in states:
         torch.get_device_module(device).set_rng_state(states[device.type], *_which(device))
@@ -129,6 +168,8 @@ def own_randomness(seed, device):
         seed: int; None: the block begins with the caller's own states.
         device: torch.device on which the block computes.
     """
+    import torch
+
     before = random_states(device)
     if seed is not None:
         set_random_states(
@@ -152,6 +193,8 @@ def best_device(name="auto"):
     Raises:
         ParameterError: torch does not know the name, or this machine lacks the device.
     """
+    import torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -191,6 +234,8 @@ def report():
             return version(package)
         except PackageNotFoundError:
             return "not installed"
+
+    import torch
 
     device = best_device()
     if device.type == "cuda":

@@ -31,6 +31,21 @@ class ClaimFailed(CnnlibError):  # noqa: N818 - read aloud where it appears: "Cl
     """A measurement that disagrees with the sentence it was made for."""
 
 
+class Stopped(KeyboardInterrupt):
+    """A run that a person stopped, with the stop button or Ctrl-C: an interrupt that says what is left of it.
+
+    A notebook shows the message alone and, as after any error, runs none of the cells that were waiting.
+    `history` is the one of a training, as far as it came.
+    """
+
+    def __init__(self, message, history=None):
+        super().__init__(message)
+        self.history = history
+
+    def _render_traceback_(self):
+        return [str(self)]
+
+
 def check_whole(name, value, least=1):
     """Check that an argument is a whole number from `least` on, and return it as an int.
 

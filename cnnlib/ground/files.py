@@ -6,6 +6,7 @@ import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
+from cnnlib.ground.env import ROOT, no_course
 from cnnlib.ground.errors import DataError
 
 
@@ -37,6 +38,10 @@ def atomic_path(path):
         os.umask(umask)
         temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
         temporary.replace(path)
+    except OSError as error:
+        if error.filename is None:  # "No space left on device", where?
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -54,18 +59,22 @@ def check_sha256(path, root):
     path, root = Path(path), Path(root)
     sums = root / "SHA256SUMS"
     if not sums.is_file():
-        raise DataError(f"{sums} is missing: it lists the data's checksums. {RESTORE}")
+        raise DataError(f"{sums} is missing: it lists the data's checksums. {restore()}")
     lines = (line.split(maxsplit=1) for line in sums.read_text(encoding="utf-8").splitlines() if line.strip())
     expected = {name.strip(): digest for digest, name in lines}.get(path.relative_to(root).as_posix())
     if expected is None:
-        raise DataError(f"{path} is not listed in {sums}, so it cannot be verified. {RESTORE}")
+        raise DataError(f"{path} is not listed in {sums}, so it cannot be verified. {restore()}")
     with path.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
         raise DataError(
             f"{path} has SHA-256 {found[:12]}…, but {sums.name} lists {expected[:12]}…: "
-            f"the file was changed or damaged. {RESTORE}"
+            f"the file was changed or damaged. {restore()}"
         )
 
 
-RESTORE = "Restore the committed file: git checkout -- data"
+def restore():
+    """Say in a sentence how a file of `data/` comes back."""
+    if (ROOT / ".git").exists():
+        return "Restore the committed file: git checkout -- data"
+    return no_course() or "Take the folder data once more from where you got the course."

@@ -21,39 +21,42 @@ from cnnlib.models.hooks import check_gradients
 
 
 class NoisyBatchNorm2d(nn.BatchNorm2d):
-    """Batch normalisation whose output gets a random mean and scale per channel, new at each step.
+    """Batch normalisation whose output gets a random mean and scale per channel, and noise per value.
 
     In training mode channel c becomes scale_c · output + mean_c, with scale_c uniform between 1 and
-    1 + `scale` and mean_c uniform between −`mean` and `mean`. In evaluation mode there is no noise.
+    1 + `scale` and mean_c uniform between −`mean` and `mean`. Besides, each value gets normal noise of its
+    own, independent of all others. In evaluation mode there is no noise.
 
     Args:
         num_features: channels.
         mean: float >= 0, largest mean that is added, in units of the output.
         scale: float >= 0, largest relative increase of the output.
+        spread: float >= 0, standard deviation of the noise of each value.
 
     Shape: (N, num_features, H, W) float → the same.
 
     Raises:
-        ParameterError: a negative or infinite `mean` or `scale`.
+        ParameterError: a negative or infinite `mean`, `scale` or `spread`.
 
     Source: Santurkar et al. 2018, "How Does Batch Normalization Help Optimization?", arXiv 1805.11604,
-        sec. 2.2. The paper's noise also differs from value to value within a channel.
+        sec. 2.2 (the idea; the noise of a value is additive here).
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
 
-    def __init__(self, num_features, mean=0.5, scale=0.25):
-        for name, value in (("mean", mean), ("scale", scale)):
+    def __init__(self, num_features, mean=0.5, scale=0.25, spread=0.1):
+        for name, value in (("mean", mean), ("scale", scale), ("spread", spread)):
             if not (math.isfinite(value) and value >= 0):
                 raise ParameterError(f"{name} is {value!r}; it must be a finite number >= 0 (0: no noise)")
         super().__init__(num_features)
-        self.noise_mean, self.noise_scale = mean, scale
+        self.noise_mean, self.noise_scale, self.noise_spread = mean, scale, spread
 
     def forward(self, x):
         out = super().forward(x)
         if not self.training:
             return out
         mean, scale = torch.rand(2, 1, self.num_features, 1, 1, device=x.device)
-        return out * (1 + self.noise_scale * scale) + self.noise_mean * (2 * mean - 1)
+        own = self.noise_spread * torch.randn_like(out)
+        return out * (1 + self.noise_scale * scale) + self.noise_mean * (2 * mean - 1) + own
 
 
 def loss_and_gradient(model, images, labels):

@@ -24,6 +24,10 @@ Its keys: text, holds (it passed and every rival is excluded), evidence (the mea
 measured (the numbers), forms (name → how it is shown), and rivals: dicts with name, numbers, shown, excluded,
 margin.
 """
+NEXT_STEP = (
+    "What now? If a parameter or a cell above was changed, that may be the finding: say why. If nothing was, "
+    "restart the kernel and run all cells; then try another seed: a claim must hold for each."
+)
 STEPS = 200  # of the way from the measured numbers to a rival's, at which a test is tried
 
 
@@ -223,6 +227,8 @@ def _display(text, holds, evidence, data):
         f"{'excluded' if rival['excluded'] else 'NOT excluded'}: {rival['name']}: {rival['shown']}"
         for rival in data["rivals"]
     ]
+    if not well:
+        lines.append(NEXT_STEP)
     style = f"border-left: 4px solid {color}; padding: 0.3em 0.8em; margin: 0.3em 0"
     small = "".join(f'<br><span style="opacity: 0.75">{html.escape(line)}</span>' for line in lines)
     body = f"<b>{mark} {html.escape(text)}</b><br>{html.escape(evidence)}{small}"

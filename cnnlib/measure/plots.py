@@ -87,7 +87,8 @@ def learning_curves(runs, column, ax, label=None, percent=False):
     """Draw a column of histories against the epoch: the mean over runs, and a band of one standard error.
 
     Args:
-        runs: list of `cnnlib.train.run.History`, one a seed, of equal length.
+        runs: list of `cnnlib.train.run.History`, one a seed. Of runs that were stopped, or stopped
+            themselves, the epochs are drawn that all of them finished.
         column: "train_loss", "val_accuracy", …
         ax: Axes to draw on.
         label: name of the curve in the legend.
@@ -96,7 +97,9 @@ def learning_curves(runs, column, ax, label=None, percent=False):
     Returns:
         matplotlib.axes.Axes
     """
-    values = np.array([run[column] for run in runs]) * (100 if percent else 1)  # (runs, epochs)
+    columns = [run[column] for run in runs]
+    epochs = min(map(len, columns))
+    values = np.array([each[:epochs] for each in columns]) * (100 if percent else 1)  # (runs, epochs)
     ax.set(xlabel="epoch", ylabel=column.replace("_", " ") + (" (%)" if percent else ""))
     return mean_band(np.arange(1, values.shape[1] + 1), values, ax, label)
 

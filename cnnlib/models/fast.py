@@ -1,6 +1,5 @@
 """CNNs for few steps and few operations: digits in a second on two CPU cores, clothes in a minute or two."""
 
-import torch
 from torch import nn
 
 
@@ -13,9 +12,9 @@ def fast_cnn(in_channels=1, num_classes=10):
 
     Shape: images (N, in_channels, 28, 28) float → logits (N, num_classes).
 
-    First built in: notebooks/11_capstone.ipynb
+    First built in: notebooks/12_training_speed.ipynb
     """
-    model = nn.Sequential(
+    return nn.Sequential(
         nn.ZeroPad2d(-2),  # (N, in_channels, 24, 24)
         nn.Conv2d(in_channels, 32, kernel_size=5, stride=2, bias=False),  # (N, 32, 10, 10)
         *(nn.MaxPool2d(2), nn.BatchNorm2d(32), nn.ReLU()),  # (N, 32, 5, 5)
@@ -25,7 +24,6 @@ def fast_cnn(in_channels=1, num_classes=10):
         *(nn.BatchNorm1d(256), nn.ReLU()),
         nn.Linear(256, num_classes),
     )
-    return model.to(memory_format=torch.channels_last)  # the layout in which the CPU's kernels are fast
 
 
 def fast_cnn_wide(in_channels=1, num_classes=10):
@@ -35,7 +33,7 @@ def fast_cnn_wide(in_channels=1, num_classes=10):
 
     Shape: images (N, in_channels, 28, 28) float → logits (N, num_classes).
     """
-    model = nn.Sequential(
+    return nn.Sequential(
         nn.Conv2d(in_channels, 64, kernel_size=5, stride=2, padding=2, bias=False),  # (N, 64, 14, 14)
         *(nn.BatchNorm2d(64), nn.ReLU()),
         nn.Conv2d(64, 128, kernel_size=3, padding=1, bias=False),
@@ -44,4 +42,3 @@ def fast_cnn_wide(in_channels=1, num_classes=10):
         *(nn.MaxPool2d(2), nn.BatchNorm2d(256), nn.ReLU(), nn.Flatten()),  # (N, 256 * 3 * 3)
         nn.Linear(256 * 3 * 3, num_classes),
     )
-    return model.to(memory_format=torch.channels_last)

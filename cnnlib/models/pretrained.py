@@ -12,7 +12,7 @@ from torch import nn
 from cnnlib.data import to_float
 from cnnlib.ground.env import DATA
 from cnnlib.ground.errors import DataError, ParameterError, check_whole
-from cnnlib.ground.files import RESTORE, check_sha256
+from cnnlib.ground.files import check_sha256, restore
 from cnnlib.models import alexnet
 from cnnlib.models.efficientnet import EfficientNetLite0
 from cnnlib.models.hooks import check_pixels
@@ -128,12 +128,12 @@ def _with_weights(name, normalize=None, **children):
     """Put Normalize before the children and fill them from `data/weights`, verified."""
     path = DATA / "weights" / f"{name}.safetensors"
     if not path.is_file():
-        raise DataError(f"the weights {path} are missing. {RESTORE}")
+        raise DataError(f"the weights {path} are missing. {restore()}")
     check_sha256(path, DATA)
     model = nn.Sequential(OrderedDict(children))
     try:
         model.load_state_dict(load_file(path))  # copies float16 kernels into float32 parameters
     except (SafetensorError, RuntimeError) as error:
-        raise DataError(f"{path} does not hold the weights of {name} ({error}). {RESTORE}") from None
+        raise DataError(f"{path} does not hold the weights of {name} ({error}). {restore()}") from None
     normalize = normalize or Normalize(IMAGENET_MEAN, IMAGENET_STD)
     return nn.Sequential(OrderedDict(normalize=normalize, **children)).eval().requires_grad_(False)

@@ -25,7 +25,7 @@ class RandomShift(nn.Module):
 
     Source: Simard, Steinkraus & Platt 2003, "Best Practices for Convolutional Neural Networks Applied to
         Visual Document Analysis", sec. 2 (translations are the simplest of its distortions).
-    First built in: notebooks/11_capstone.ipynb
+    First built in: notebooks/12_training_speed.ipynb
     """
 
     def __init__(self, pixels=1):
@@ -75,7 +75,7 @@ def predict_shifted(model, images, pixels=1):
         ParameterError: `pixels` below 1.
 
     Source: Krizhevsky, Sutskever & Hinton 2012, sec. 4.1 (there: five crops and their mirror images).
-    First built in: notebooks/11_capstone.ipynb
+    First built in: notebooks/12_training_speed.ipynb
     """
     pixels = check_whole("pixels", pixels)
     moves = ((0, 0), (pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels))

@@ -2,7 +2,6 @@
 
 import functools
 import math
-import sys
 import time
 import warnings
 from itertools import islice
@@ -11,11 +10,11 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
-from tqdm import tqdm
 
 from cnnlib.data import batches, to_float
 from cnnlib.ground.env import best_device, own_randomness
-from cnnlib.ground.errors import CheckpointError, ParameterError, check_whole
+from cnnlib.ground.errors import CheckpointError, ParameterError, Stopped, check_whole
+from cnnlib.ground.progress import progress_bar
 from cnnlib.models.hooks import channels_last, check_dtype, check_gradients, evaluation
 from cnnlib.train.checkpoint import (
     check_identity,
@@ -26,7 +25,7 @@ from cnnlib.train.checkpoint import (
     save_checkpoint,
     without_addresses,
 )
-from cnnlib.train.run import DeferredInterrupt, TrainingRun
+from cnnlib.train.run import DeferredInterrupt, History, TrainingRun
 
 
 class Score(NamedTuple):
@@ -72,7 +71,7 @@ FAST = {
 
 The high rate needs the warm-up. Short memories (betas) suit a run of a hundred steps, in which the gradient's
 scale changes fast. Smoothed labels keep the logits small (Szegedy et al. 2016, arXiv 1512.00567, sec. 7).
-First built in: notebooks/11_capstone.ipynb
+First built in: notebooks/12_training_speed.ipynb
 """
 
 
@@ -159,12 +158,13 @@ def fit(
     checkpoint=None,
     checkpoint_steps=None,
     progress=True,
+    go_on=False,
 ):
     """Train a model in place.
 
-    An interrupt (the stop button, Ctrl-C) ends the run after the step at hand: the model keeps what
-    it has learned and the history says so; a second one ends it at once. A loss that is no longer
-    finite ends the run too.
+    An interrupt (the stop button, Ctrl-C) ends the run after the step at hand, and with it the cell: the
+    model keeps what it has learned, and what would come next does not begin, as long as `go_on` does not
+    ask for it. A second one ends the run at once. A loss that is no longer finite ends the run too.
 
     With a checkpoint, the run's whole state (weights, optimizer, schedule, random generators, place
     in the epoch) is saved there after each epoch. The same call made again goes on from that state
@@ -188,12 +188,15 @@ def fit(
         device: "auto", "cpu", "cuda", …; see `cnnlib.ground.env.best_device`.
         checkpoint: path of the checkpoint file, or None.
         checkpoint_steps: save every so many steps too, at least 1.
-        progress: whether to show a progress bar.
+        progress: whether to show how far the run is and how long it may still take, and a line at the end.
+        go_on: True: after an interrupt `fit` returns, and the history says `interrupted`.
 
     Returns:
         History
 
     Raises:
+        Stopped: an interrupt, when the model and the checkpoint are as the last step left them. It is a
+            KeyboardInterrupt; its `history` is that of the run.
         ParameterError: an argument outside its range, labels and logits that do not fit together, a last
             batch of one image where batch normalisation needs two, or what a checkpoint cannot hold.
         CheckpointError: the checkpoint cannot be read, or belongs to another run.
@@ -221,7 +224,10 @@ def fit(
     _check_last_batch(model, train, batch_size, device)
 
     steps_per_epoch = math.ceil(len(train) / batch_size)
-    built = optimizer(model.parameters(), lr=lr)
+    with DeferredInterrupt() as early:  # torch's first optimizer imports much, of which half would be no use
+        built = optimizer(model.parameters(), lr=lr)
+    if early.requested:
+        raise Stopped("Stopped before the first step.", History())
     if checkpoint is not None:
         # NumPy's numbers are read back as plain ones, and so the run begins with plain ones.
         for group in built.param_groups:
@@ -256,16 +262,10 @@ def fit(
         order = torch.Generator().manual_seed(seed)
         for _ in range(run.epoch):  # a resumed run draws the orders of the epochs it has behind it
             torch.randperm(len(train), generator=order)
-        bar = tqdm(
-            total=epochs * steps_per_epoch,
-            initial=run.epoch * steps_per_epoch + run.step,
-            disable=not progress,
-            file=sys.stdout,  # what goes to stderr is shown on red in a notebook
-            unit="step",
-            ncols=100,
-            mininterval=0.5,
-        )
-        with bar:
+        begun, all_steps = time.perf_counter(), epochs * steps_per_epoch
+        done = run.epoch * steps_per_epoch + run.step
+        with progress_bar(all_steps, "step", show=progress, done=done) as bar:
+            shown = not bar.disable
             while run.epoch < epochs and not (interrupt.requested or history.diverged):
                 started = time.perf_counter()
                 model.train()
@@ -285,10 +285,12 @@ def fit(
         history.interrupted = run.epoch < epochs and not history.diverged
         if history.interrupted:
             save()
-    if history.interrupted:
-        print(f"Interrupted after {len(history.step_losses):,} steps; the model keeps them.")
+    if interrupt.requested and not go_on:
+        raise Stopped(_stopped(history, all_steps, checkpoint), history)
     if history.diverged:
         print(f"Stopped after {len(history.step_losses):,} steps: the loss is no longer finite.")
+    elif shown and not history.interrupted:
+        print(f"{_summary(history.epochs[-1])}, {time.perf_counter() - begun:.0f} s")
     return history
 
 
@@ -367,6 +369,17 @@ def _check_last_batch(model, train, batch_size, device):
 
 def _checksum(data):
     return checksum_of(data.labels, checksum_of(data.images))
+
+
+def _stopped(history, all_steps, checkpoint):
+    steps = len(history.step_losses)
+    if not history.interrupted:
+        return f"Stopped, when all {steps:,} steps of this training were made; the model keeps them."
+    again = "from the start" if checkpoint is None else "from here"
+    return (
+        f"Stopped after {steps:,} of {all_steps:,} steps; the model keeps what it learned in them. "
+        f"The same training, run once more, goes on {again}."
+    )
 
 
 def _summary(record):

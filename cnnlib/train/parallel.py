@@ -8,19 +8,18 @@ import contextlib
 import io
 import os
 import random
-import sys
 import time
-from concurrent.futures import as_completed
+from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
 
 import cloudpickle
 import numpy as np
 import torch
 from loky import cpu_count, get_reusable_executor, process_executor
-from tqdm import tqdm
 
 from cnnlib.ground.env import best_device, set_seed
-from cnnlib.ground.errors import CnnlibError, ParameterError, check_whole
+from cnnlib.ground.errors import CnnlibError, ParameterError, Stopped, check_whole
+from cnnlib.ground.progress import progress_bar
 
 IDLE_SECONDS = 120  # so long workers wait for the next cell's runs: starting one takes seconds
 _INSIDE = "CNNLIB_INSIDE_A_RUN"  # set in a worker: a run that asks for runs makes them itself, in turn
@@ -46,16 +45,17 @@ def side_by_side(function, settings, *, device="auto", workers=None, progress=Tr
         device: where the function computes; see `best_device`. On anything but the CPU the calls follow each
             other in this process, and use it directly: one device serves one run at a time best.
         workers: calls at a time, at least 1; None: one a core, at most as many as OMP_NUM_THREADS allows.
-        progress: whether to show a progress bar, and how long all took.
+        progress: whether to show how far the runs are and how long they may take, and how long all took.
 
     Returns:
         list of results, one a setting.
 
     Raises:
+        Stopped: an interrupt (the stop button, Ctrl-C), when the runs at hand were stopped. It is a
+            KeyboardInterrupt.
         RunFailed: a worker died, twice; the message names its setting.
         ParameterError: `workers` is no whole number from 1 on, or there is no such device.
-        Whatever the function raises, with a note that names the setting. The other runs are stopped, as they
-        are by an interrupt.
+        Whatever the function raises, with a note that names the setting. The other runs are stopped.
     """
     settings, device = list(settings), best_device(device)
     if workers is not None:
@@ -65,16 +65,8 @@ def side_by_side(function, settings, *, device="auto", workers=None, progress=Tr
     in_turn = device.type != "cpu" or os.environ.get(_INSIDE)
     workers = 1 if in_turn else min(workers or _cores(), len(settings))
     started = time.perf_counter()
-    bar = tqdm(
-        total=len(settings),
-        disable=not progress,
-        file=sys.stdout,
-        unit="run",
-        ncols=100,
-        leave=False,
-        desc=f"{workers} at a time",
-    )
-    with bar:
+    title = f"{workers} at a time: " if workers > 1 else None
+    with progress_bar(len(settings), "run", show=progress, title=title) as bar, _one_line(bar):
         if device.type != "cpu":
             results = [(_named(s, _seeded, function, i, s), "") for i, s in _shown(settings, bar)]
         else:
@@ -88,6 +80,17 @@ def side_by_side(function, settings, *, device="auto", workers=None, progress=Tr
     if progress and len(settings) > 1:
         print(f"{len(settings)} runs in {time.perf_counter() - started:.0f} s, {workers} at a time")
     return [result for result, _ in results]
+
+
+@contextlib.contextmanager
+def _one_line(bar):
+    """Turn an interrupt into one that says how far the runs were."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise Stopped(
+            f"Stopped when {bar.finished} of {bar.total} runs were finished; run the cell again to have all."
+        ) from None
 
 
 def _cores():
@@ -106,11 +109,15 @@ def _in_workers(call, settings, workers, bar):
     executor = _executor(workers)
     futures = {executor.submit(_one_thread, call, i, s): i for i, s in enumerate(settings)}
     found = {}
+    waiting = set(futures)
     try:
-        for future in as_completed(futures):
-            i = futures[future]
-            found[i] = _named(settings[i], future.result)
-            bar.update()
+        while waiting:
+            done, waiting = wait(waiting, timeout=1, return_when=FIRST_COMPLETED)
+            for future in done:
+                i = futures[future]
+                found[i] = _named(settings[i], future.result)
+                bar.update()
+            bar.refresh()  # the seconds so far: a run may take minutes
     except BrokenProcessPool:  # it does not say whose process died: what is left runs again, one at a time
         for i in sorted(futures.values() - found.keys()):
             found[i] = _alone(call, i, settings[i])

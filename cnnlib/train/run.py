@@ -9,7 +9,7 @@ import torch
 
 from cnnlib.data import to_float
 from cnnlib.ground.env import random_states, set_random_states
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, Stopped
 
 
 @dataclass
@@ -21,7 +21,7 @@ class History:
             (both absent without a validation set), lr (of its last step), seconds. The training
             numbers are means over the epoch's batches, taken while the weights changed.
         step_losses: the loss of every step.
-        interrupted: whether the run was stopped early; the model keeps what it had learned.
+        interrupted: whether a person stopped the run early; the model keeps what it had learned.
         diverged: whether the loss stopped being finite, which ends a run.
     """
 
@@ -134,7 +134,7 @@ class DeferredInterrupt:
 
     def handle(self, *_):
         if self.requested:
-            raise KeyboardInterrupt
+            raise Stopped("Stopped at once, within a step.")
         self.requested = True
 
     def __exit__(self, *_):

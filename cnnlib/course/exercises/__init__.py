@@ -6,11 +6,14 @@ Where the lesson hands out code with a fault (`given`), the task is to mend it.
 """
 
 import ast
+import functools
 import html
 import importlib
+import importlib.util
 import inspect
 import linecache
 import os
+import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,9 +21,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from cnnlib.course.exercises import module, plain
+from cnnlib.course.exercises import plain
+from cnnlib.course.exercises.clock import TimeIsUp, time_limit
 from cnnlib.course.exercises.judge import AnswerEnded, Verdict, examine
 from cnnlib.ground.errors import CnnlibError, ParameterError
 
@@ -97,7 +100,28 @@ class Exercise:
 
 def normal(rng, *shape):
     """Return a float32 tensor of standard normal numbers."""
+    import torch  # here, for the kernel that grades compares arrays and needs none
+
     return torch.from_numpy(rng.standard_normal(shape, dtype=np.float32))
+
+
+def own_folder():
+    """Return the folder of an instructor's own exercises, which CNNLIB_EXERCISES names, or None.
+
+    It holds `lesson_NN.py`, written like those of this package, and `notebooks/NN_name.ipynb`.
+
+    Raises:
+        ParameterError: there is no such folder.
+    """
+    name = os.environ.get("CNNLIB_EXERCISES")
+    if not name:
+        return None
+    if not Path(name).is_dir():
+        raise ParameterError(
+            f"CNNLIB_EXERCISES is {name!r}, and there is no such folder; name the one that holds your "
+            "lesson_NN.py and notebooks/, or unset it"
+        )
+    return Path(name).resolve()
 
 
 def exercises(lesson):
@@ -105,11 +129,39 @@ def exercises(lesson):
 
     Args:
         lesson: "02" or a lesson's whole name.
+
+    Raises:
+        ParameterError: a module of the instructor's own has the number of a lesson of the course, or does not
+            define EXERCISES of its own number.
     """
-    try:
-        return list(importlib.import_module(f"cnnlib.course.exercises.lesson_{lesson[:2]}").EXERCISES)
-    except ModuleNotFoundError:
-        return []
+    number = lesson[:2]
+    ours = Path(__file__).with_name(f"lesson_{number}.py")
+    own = own_folder() and own_folder() / ours.name
+    if own is None or not own.exists():
+        if not ours.exists():
+            return []
+        return list(importlib.import_module(f"cnnlib.course.exercises.lesson_{number}").EXERCISES)
+    if ours.exists():
+        raise ParameterError(f"{own}: the course has exercises {number} already; give yours another number")
+    found = getattr(_own_module(own), "EXERCISES", None)
+    if not found or not all(isinstance(e, Exercise) and e.id.startswith(f"{number}.") for e in found):
+        raise ParameterError(f'{own} must define EXERCISES, a list of Exercise("{number}.name", …)')
+    return list(found)
+
+
+def lesson_numbers():
+    """Return the numbers, such as "02", of the lessons with exercises, the instructor's own among them."""
+    folders = [folder for folder in (Path(__file__).parent, own_folder()) if folder]
+    return sorted(path.stem[-2:] for folder in folders for path in folder.glob("lesson_[0-9][0-9].py"))
+
+
+@functools.cache
+def _own_module(path):
+    spec = importlib.util.spec_from_file_location(f"cnnlib_own_{path.stem}", path)
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = found  # where `inspect` looks for the source of a class
+    spec.loader.exec_module(found)
+    return found
 
 
 def make_exam(exercise, seed):
@@ -126,6 +178,8 @@ def make_exam(exercise, seed):
     rng = np.random.default_rng(seed)
     cases, asked = exercise.cases(rng), exercise.reference
     if inspect.isclass(asked):
+        from cnnlib.course.exercises import module
+
         cases = [module.fill(exercise.reference, case, rng) for case in cases]
         asked = partial(asked.forward, None)  # None: its self
     cases = [plain.simplify(case) for case in cases]
@@ -156,6 +210,8 @@ def ask(answer, case):
     Raises:
         AnswerEnded: it raised an error, is not written yet, or returned something that is not plain.
     """
+    from cnnlib.course.exercises import module
+
     try:
         given = plain.to_tensors(case)
         result = module.run(answer, given) if isinstance(case, dict) else answer(*given)
@@ -190,7 +246,14 @@ def check(exercise_id, answer):
     """
     exam = _public_exam(exercise_id)
     if callable(answer):
-        verdict = examine(exam, lambda arguments: ask(answer, arguments))
+        try:
+            with time_limit(exam["seconds"]):
+                verdict = examine(exam, lambda arguments: ask(answer, arguments))
+        except TimeIsUp:
+            verdict = Verdict(
+                "timeout",
+                f"It was stopped after {exam['seconds']:g} s. Is there a loop that never ends?",
+            )
     else:
         name = exercise_id.partition(".")[2]
         wanted = f"a class: `class {name}(nn.Module):`"

@@ -4,7 +4,7 @@ An exam is an exercise turned into plain data for one seed: arguments, expected 
 plausible mistakes return. `examine` asks an answer and says what became of it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,10 +14,15 @@ POSSIBLE = ("pass", "fail", "error", "timeout", "killed", "not attempted", "miss
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of an answer: `status` is one of POSSIBLE; `message` says why, in words for the learner."""
+    """What became of an answer: `status` is one of POSSIBLE; `message` says why, in words for the learner.
+
+    `passed_cases` of `cases` came out as expected, among those that were asked; see `examine`.
+    """
 
     status: str
     message: str = ""
+    passed_cases: int = field(default=0, compare=False)
+    cases: int = field(default=0, compare=False)
 
     @property
     def passed(self):
@@ -36,27 +41,43 @@ def examine(exam, ask):
     """Ask an answer every case of an exam, and judge what it returns.
 
     Args:
-        exam: dict as `cnnlib.course.exercises.make_exam` builds it.
+        exam: dict as `cnnlib.course.exercises.make_exam` builds it. With a true "partial" the cases behind
+            one that is not as expected are asked too, so that the share which passed is known.
         ask: function from a case (plain data) to the answer's result (plain data); it raises AnswerEnded
             where there is none.
 
     Returns:
-        Verdict, at the first case that is not as expected, or a pass.
+        Verdict on the first case that is not as expected, or a pass.
     """
-    results = []
+    results, passed, first = [], 0, None
     for case, expected in zip(exam["cases"], exam["expected"], strict=True):
         try:
             results.append(ask(case))
         except AnswerEnded as ended:
-            if ended.verdict.status in ("not attempted", "killed", "timeout"):
-                return ended.verdict
-            return Verdict(ended.verdict.status, f"{ended.verdict.message}\n{_call(exam, case)}")
-        problem = difference(expected, results[-1], exam["rtol"], exam["atol"])
-        if problem:
-            if isinstance(case, dict):  # a module returns its output only; it has buffers and gradients
-                problem = problem.replace("it returned", "it is")
-            return Verdict("fail", f"{problem}\n{_call(exam, case)}{_mistake(exam, results)}")
-    return Verdict("pass")
+            verdict = ended.verdict
+            if verdict.status in ("not attempted", "killed", "timeout"):  # there is nobody left to ask
+                first = first or verdict
+                break
+            results.append(None)
+            verdict = replace(verdict, message=f"{verdict.message}\n{_call(exam, case)}")
+        else:
+            verdict = _judge(exam, case, expected, results)
+        passed += verdict.passed
+        if not verdict.passed:
+            first = first or verdict
+            if not exam.get("partial"):
+                break
+    return replace(first or Verdict("pass"), passed_cases=passed, cases=len(exam["cases"]))
+
+
+def _judge(exam, case, expected, results):
+    """Return the verdict on the last of the results, that of a case."""
+    problem = difference(expected, results[-1], exam["rtol"], exam["atol"])
+    if not problem:
+        return Verdict("pass")
+    if isinstance(case, dict):  # a module returns its output only; it has buffers and gradients
+        problem = problem.replace("it returned", "it is")
+    return Verdict("fail", f"{problem}\n{_call(exam, case)}{_mistake(exam, results)}")
 
 
 def difference(expected, result, rtol, atol):

@@ -7,91 +7,322 @@ from torch import nn
 from cnnlib.course.exercises import Exercise, normal
 
 
-def settling_steps(momentum, share):
-    """Return after how many training steps at most `share` of a running mean's start is left.
+class GroupNorm(nn.Module):
+    """Normalise, in each image by itself, the values of num_groups groups of neighbouring channels.
 
-    The start is the initial value, before any batch was seen.
-    momentum: float, 0 < momentum < 1, as nn.BatchNorm2d takes it; share: float, 0 < share ≤ 1.
-    Returns the smallest such number of steps, an int.
+    The channels 0 to num_channels / num_groups − 1 are the first group, and so on; num_groups divides
+    num_channels. A group's values share one mean and one biased variance; eps is 1e-5. Then channel c
+    is multiplied by weight[c], and bias[c] is added: parameters, (num_channels,) each, that begin as 1
+    and as 0. Both modes do the same. x: (N, num_channels, H, W) float. Returns the same shape.
     """
-    steps, left = 0, 1.0
-    while left > share:
-        left *= 1 - momentum
-        steps += 1
-    return steps
+
+    def __init__(self, num_groups, num_channels):
+        super().__init__()
+        self.num_groups = num_groups
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+
+    def forward(self, x):
+        groups = x.reshape(len(x), self.num_groups, -1)  # (N, groups, values)
+        return self.affine(self.standardise(groups, 2).reshape(x.shape))
+
+    def standardise(self, x, axes, correction=0):
+        mean, var = x.mean(axes, keepdim=True), x.var(axes, correction=correction, keepdim=True)
+        return (x - mean) / (var + 1e-5).sqrt()
+
+    def affine(self, x):
+        return x * self.weight[:, None, None] + self.bias[:, None, None]
 
 
-def settling_optimizer(momentum, share):
-    return settling_steps(1 - momentum, share)
+class GroupInterleaved(GroupNorm):
+    def forward(self, x):
+        groups = x.reshape(len(x), -1, self.num_groups, *x.shape[2:])
+        return self.affine(self.standardise(groups, (1, 3, 4)).reshape(x.shape))
 
 
-def settling_linear(momentum, share):
-    steps = 0
-    while 1 - steps * momentum > share:
-        steps += 1
-    return steps
+class GroupBatch(GroupNorm):
+    def forward(self, x):
+        groups = x.reshape(len(x), self.num_groups, -1)
+        return self.affine(self.standardise(groups, (0, 2)).reshape(x.shape))
 
 
-def settling_early(momentum, share):
-    return max(settling_steps(momentum, share) - 1, 0)
+class GroupInstance(GroupNorm):
+    def forward(self, x):
+        return self.affine(self.standardise(x, (2, 3)))
 
 
-def settling_late(momentum, share):
-    return settling_steps(momentum, 1 - share) if share < 1 else 0
+class GroupPlaces(GroupNorm):
+    def forward(self, x):
+        groups = x.reshape(len(x), self.num_groups, -1, *x.shape[2:])
+        return self.affine(self.standardise(groups, 2).reshape(x.shape))
 
 
-def settling_cases(rng):
-    cases = [[0.1, 0.35], [0.01, 0.05], [0.3, 1.0]]
-    for _ in range(4):
-        momentum, steps = float(rng.uniform(0.02, 0.4)), int(rng.integers(2, 60))
-        cases.append([momentum, (1 - momentum) ** (steps - 0.5)])  # half-way: no rounding decides
+class GroupUnbiased(GroupNorm):
+    def standardise(self, x, axes, correction=1):
+        return super().standardise(x, axes, correction)
+
+
+def group_norm_cases(rng):
+    cases = []
+    for n, c, h, w, groups, training in (
+        *((2, 6, 3, 2, 2, True), (3, 4, 2, 5, 4, True), (2, 4, 1, 3, 1, True)),
+        *((1, 8, 2, 2, 2, True), (3, 6, 2, 2, 3, False)),
+    ):
+        drift = torch.arange(float(c)).view(-1, 1, 1)  # channels differ, so it matters which share a mean
+        arguments = {"num_groups": groups, "num_channels": c}
+        x = normal(rng, n, c, h, w) + drift + torch.arange(float(n)).view(-1, 1, 1, 1)
+        cases.append({"arguments": arguments, "training": training, "inputs": [x]})
     return cases
 
 
-def masked_batch_norm(x, mask):
-    """Normalise each channel by the mean and the biased variance of its valid values in the batch.
+class MaskedBatchNorm2d(nn.Module):
+    """Batch norm of images that were padded to one size: the padding neither counts nor changes.
 
-    Images of several sizes were padded to one. x: (N, C, H, W) float tensor; mask: (N, H, W) bool
-    tensor, True where a pixel is valid, False in the padding, where x holds any finite numbers.
-    Uses eps = 1e-5, without γ and β. Returns (N, C, H, W), exactly 0 in the padding.
+    forward(x, mask=None): x, (N, num_features, H, W) float; mask, (N, H, W) bool, True where a pixel is
+    valid; None: all are. In training mode mean and biased variance of a channel's valid values normalise
+    them, and move the running statistics; these normalise in evaluation mode. eps is 1e-5, momentum the
+    share of the new batch. Parameters weight and bias, buffers running_mean and running_var,
+    (num_features,) each, begin as those of nn.BatchNorm2d. Returns x's shape, 0 in the padding.
     """
-    valid = mask[:, None].to(x.dtype)  # (N, 1, H, W)
-    count = valid.sum()
-    mean = (x * valid).sum(dim=(0, 2, 3), keepdim=True) / count
-    var = ((x - mean).square() * valid).sum(dim=(0, 2, 3), keepdim=True) / count
-    return (x - mean) / (var + 1e-5).sqrt() * valid
+
+    def __init__(self, num_features, momentum=0.1):
+        super().__init__()
+        self.momentum = momentum
+        self.weight = nn.Parameter(torch.ones(num_features))
+        self.bias = nn.Parameter(torch.zeros(num_features))
+        self.register_buffer("running_mean", torch.zeros(num_features))
+        self.register_buffer("running_var", torch.ones(num_features))
+
+    def forward(self, x, mask=None):
+        valid = torch.ones_like(x[:, :1]) if mask is None else mask[:, None].to(x.dtype)  # (N, 1, H, W)
+        mean, var = self.moments(x, valid) if self.training else (self.running_mean, self.running_var)
+        scale = self.weight / (var + 1e-5).sqrt()
+        return ((x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]) * valid
+
+    def moments(self, x, valid):
+        count = valid.sum()
+        mean = (x * valid).sum(dim=(0, 2, 3)) / count
+        var = ((x - mean[:, None, None]).square() * valid).sum(dim=(0, 2, 3)) / count
+        self.running_mean.lerp_(mean.detach(), self.momentum)
+        self.running_var.lerp_(var.detach() * count / (count - 1), self.momentum)
+        return mean, var
 
 
-def masked_everything(x, mask):
-    return F.batch_norm(x, None, None, training=True) * mask[:, None]
+class MaskedEverything(MaskedBatchNorm2d):
+    def moments(self, x, valid):
+        return super().moments(x, torch.ones_like(valid))
 
 
-def masked_zeros_count(x, mask):
-    return F.batch_norm(x * mask[:, None], None, None, training=True) * mask[:, None]
+class MaskedZerosCount(MaskedBatchNorm2d):
+    def moments(self, x, valid):
+        return super().moments(x * valid, torch.ones_like(valid))
 
 
-def masked_each_image(x, mask):
-    images = zip(x.split(1), mask.split(1), strict=True)
-    return torch.cat([masked_batch_norm(*image) for image in images])
+class MaskedEachImage(MaskedBatchNorm2d):
+    def forward(self, x, mask=None):
+        masks = [None] * len(x) if mask is None else mask.split(1)
+        images = zip(x.split(1), masks, strict=True)
+        return torch.cat([MaskedBatchNorm2d.forward(self, *image) for image in images])
 
 
-def masked_left(x, mask):
-    values = x.movedim(1, -1)[mask]  # (valid pixels, C)
-    mean, var = values.mean(0), values.var(0, correction=0)
-    return (x - mean[:, None, None]) / (var + 1e-5).sqrt()[:, None, None]
+class MaskedShifted(MaskedBatchNorm2d):
+    def forward(self, x, mask=None):
+        out = super().forward(x, mask)
+        return out if mask is None else out + self.bias[:, None, None] * ~mask[:, None]
+
+
+class MaskedAlways(MaskedBatchNorm2d):
+    def forward(self, x, mask=None):
+        if self.training:
+            return super().forward(x, mask)
+        before = self.running_mean.clone(), self.running_var.clone()
+        valid = torch.ones_like(x[:, :1]) if mask is None else mask[:, None].to(x.dtype)
+        mean, var = self.moments(x, valid)
+        self.running_mean, self.running_var = before
+        scale = self.weight / (var + 1e-5).sqrt()
+        return ((x - mean[:, None, None]) * scale[:, None, None] + self.bias[:, None, None]) * valid
+
+
+class MaskedStores(MaskedBatchNorm2d):
+    """The mutants that store something else differ in `moved`."""
+
+    def moments(self, x, valid):
+        before = self.running_mean.clone(), self.running_var.clone()
+        mean, var = super().moments(x, valid)
+        count = valid.sum()
+        self.running_mean, self.running_var = self.moved(*before, mean, var, count)
+        return mean, var
+
+    def moved(self, old_mean, old_var, mean, var, count):
+        return old_mean.lerp(mean.detach(), self.momentum), old_var.lerp(var.detach(), self.momentum)
+
+
+class MaskedOldShare(MaskedStores):
+    def moved(self, old_mean, old_var, mean, var, count):
+        var = var.detach() * count / (count - 1)
+        return old_mean.lerp(mean.detach(), 1 - self.momentum), old_var.lerp(var, 1 - self.momentum)
+
+
+class MaskedGraph(MaskedStores):
+    def moved(self, old_mean, old_var, mean, var, count):
+        var = var * count / (count - 1)
+        return old_mean.lerp(mean, self.momentum), old_var.lerp(var, self.momentum)
 
 
 def masked_cases(rng):
     cases = []
-    for n, c, h, w in ((2, 1, 4, 4), (3, 4, 6, 5), (4, 2, 3, 7)):
+    for n, c, h, w, training in ((2, 1, 4, 4, True), (3, 4, 6, 5, True), (4, 2, 3, 7, False)):
         mask = torch.zeros(n, h, w, dtype=torch.bool)
         for i in range(n):
             mask[i, : int(rng.integers(2, h)), : int(rng.integers(2, w))] = True
-        cases.append([normal(rng, n, c, h, w) * 2 + 3, mask])
+        arguments = {"num_features": c, "momentum": round(float(rng.uniform(0.15, 0.4)), 3)}
+        inputs = [normal(rng, n, c, h, w) * 2 + torch.arange(float(n)).view(-1, 1, 1, 1), mask]
+        cases.append({"arguments": arguments, "training": training, "inputs": inputs})
     alone = torch.zeros(2, 4, 4, dtype=torch.bool)
     alone[0] = True  # the second image is nothing but padding
-    full = torch.ones(3, 5, 2, dtype=torch.bool)
-    return [*cases, [normal(rng, 2, 3, 4, 4) - 1, alone], [normal(rng, 3, 2, 5, 2), full]]
+    for inputs in ([normal(rng, 2, 3, 4, 4) - 1, alone], [normal(rng, 3, 3, 1, 2) + 2]):
+        cases.append({"arguments": {"num_features": 3}, "training": True, "inputs": inputs})
+    return cases
+
+
+def backward_from_output(y, weight, bias, std, grad, training):
+    """Return the gradients of a loss with respect to x, γ and β of a batch norm that kept only its output.
+
+    y: (N, C, H, W), its output; the input x was not kept, to save memory. weight (nowhere 0) and bias:
+    (C,), γ and β; std: (C,), the √(σ² + ε) that it divided by, of the batch if training, else of the
+    running statistics, which are constants. grad: (N, C, H, W), the gradient with respect to y.
+    Returns [grad_x, grad_weight, grad_bias], (N, C, H, W), (C,) and (C,).
+    """
+    axes = (0, 2, 3)
+    gamma, beta, std = (v[:, None, None] for v in (weight, bias, std))
+    x_hat = (y - beta) / gamma
+    rest = grad
+    if training:
+        rest = grad - grad.mean(axes, keepdim=True) - x_hat * (grad * x_hat).mean(axes, keepdim=True)
+    return [gamma / std * rest, (grad * x_hat).sum(axes), grad.sum(axes)]
+
+
+def output_always_training(y, weight, bias, std, grad, training):
+    return backward_from_output(y, weight, bias, std, grad, True)
+
+
+def output_constants(y, weight, bias, std, grad, training):
+    return backward_from_output(y, weight, bias, std, grad, False)
+
+
+def output_for_x_hat(y, weight, bias, std, grad, training):
+    x_hat = backward_from_output(y, torch.ones_like(weight), torch.zeros_like(bias), std, grad, training)
+    return [x_hat[0] * weight[:, None, None], *x_hat[1:]]
+
+
+def output_without_gamma(y, weight, bias, std, grad, training):
+    grads = backward_from_output(y, weight, bias, std, grad, training)
+    return [grads[0] / weight[:, None, None], *grads[1:]]
+
+
+def output_mean_only(y, weight, bias, std, grad, training):
+    grads = backward_from_output(y, weight, bias, std, grad, False)
+    if training:
+        grads[0] = grads[0] - grads[0].mean((0, 2, 3), keepdim=True)
+    return grads
+
+
+def output_cases(rng):
+    cases = []
+    shapes = ((2, 3, 2, 4, True), (6, 4, 1, 1, True), (3, 2, 3, 3, False), (1, 5, 2, 3, True))
+    for n, c, h, w, training in shapes:
+        x, grad = normal(rng, n, c, h, w) * 2 + 1, normal(rng, n, c, h, w) + 0.5
+        sign = torch.where(normal(rng, c) > 0, 1.0, -1.0)
+        weight, bias = sign * (normal(rng, c).abs() + 0.4), normal(rng, c)
+        mean, var = x.mean((0, 2, 3)), x.var((0, 2, 3), correction=0)
+        if not training:
+            mean, var = mean + normal(rng, c), var + normal(rng, c).abs()
+        y = F.batch_norm(x, mean, var, weight, bias)
+        cases.append([y, weight, bias, (var + 1e-5).sqrt(), grad, training])
+    return cases
+
+
+def watch_training(batches, val, epochs):
+    """Train a net, and return its logits of val, (M, 2), after each epoch: (epochs, M, 2).
+
+    batches: list of [images (N, 2, 4, 4) float, labels (N,) int64, 0 or 1], in order; val: (M, 2, 4, 4).
+    Each step learns in training mode; each answer that is returned is given in evaluation mode.
+    """
+    net, found = nn.Sequential(nn.BatchNorm2d(2), nn.AvgPool2d(4), nn.Flatten()), []
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    for _ in range(epochs):
+        net.train()
+        for images, labels in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(net(images), labels).backward()
+            optimizer.step()
+        found.append(net.eval()(val).detach())
+    return torch.stack(found)
+
+
+def watch_stays(batches, val, epochs):
+    net, found = nn.Sequential(nn.BatchNorm2d(2), nn.AvgPool2d(4), nn.Flatten()), []
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    for _ in range(epochs):
+        for images, labels in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(net(images), labels).backward()
+            optimizer.step()
+        found.append(net.eval()(val).detach())
+    return torch.stack(found)
+
+
+def _watch(batches, val, epochs, answer, frozen=False, early=False):
+    """Train as watch_training does, with another way to answer or to train: for its mutants."""
+    net, found = nn.Sequential(nn.BatchNorm2d(2), nn.AvgPool2d(4), nn.Flatten()), []
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.5)
+    for _ in range(epochs):
+        if early:
+            found.append(answer(net, val))
+        net.train(not frozen)
+        for images, labels in batches:
+            optimizer.zero_grad()
+            F.cross_entropy(net(images), labels).backward()
+            optimizer.step()
+        if not early:
+            found.append(answer(net, val))
+    return torch.stack(found)
+
+
+def _answer(net, val):
+    return net.eval()(val).detach()
+
+
+def watch_company(batches, val, epochs):
+    return _watch(batches, val, epochs, lambda net, val: net(val).detach())
+
+
+def watch_leak(batches, val, epochs):
+    def answer(net, val):
+        net(val)
+        return _answer(net, val)
+
+    return _watch(batches, val, epochs, answer)
+
+
+def watch_frozen(batches, val, epochs):
+    return _watch(batches, val, epochs, _answer, frozen=True)
+
+
+def watch_early(batches, val, epochs):
+    return _watch(batches, val, epochs, _answer, early=True)
+
+
+def watch_cases(rng):
+    cases = []
+    for count, n, m, epochs in ((3, 4, 3, 3), (1, 6, 2, 2), (5, 3, 4, 4)):
+        batches = []
+        for _ in range(count):
+            labels = torch.from_numpy(rng.integers(0, 2, n))
+            ramp = F.one_hot(labels, 2).float()[:, :, None, None]
+            batches.append([normal(rng, n, 2, 4, 4) * 2 + 3 * ramp + 4, labels])
+        cases.append([batches, normal(rng, m, 2, 4, 4) * 2 + 5, epochs])
+    return cases
 
 
 def sync_statistics(means, variances, counts):
@@ -339,20 +570,65 @@ def layer_backward_cases(rng):
 
 EXERCISES = [
     Exercise(
-        "09.masked_batch_norm",
-        points=2,
-        reference=masked_batch_norm,
-        cases=masked_cases,
+        "09.GroupNorm",
+        points=1,
+        reference=GroupNorm,
+        cases=group_norm_cases,
         mutants={
-            "takes the padding into the statistics": masked_everything,
-            "sets the padding to 0 and then counts the zeros as values": masked_zeros_count,
-            "normalises each image by itself": masked_each_image,
-            "leaves something else than 0 in the padding": masked_left,
+            "puts every num_groups-th channel into a group, instead of neighbours": GroupInterleaved,
+            "mixes the images of the batch": GroupBatch,
+            "normalises each channel by itself": GroupInstance,
+            "normalises each place by itself": GroupPlaces,
+            "divides by the unbiased variance": GroupUnbiased,
         },
         hints=(
-            "mask[:, None] has the shape (N, 1, H, W) and fits every channel.",
+            "Reshape x so that the values of one group of one image lie along one axis.",
+            "x.reshape(N, num_groups, −1): mean and variance along the last axis, then back to x's shape.",
+            "γ and β belong to channels, not to groups: multiply after reshaping back.",
+        ),
+        rtol=1e-3,
+        atol=1e-4,
+    ),
+    Exercise(
+        "09.MaskedBatchNorm2d",
+        points=2,
+        reference=MaskedBatchNorm2d,
+        cases=masked_cases,
+        mutants={
+            "takes the padding into the statistics": MaskedEverything,
+            "sets the padding to 0 and then counts the zeros as values": MaskedZerosCount,
+            "normalises each image by itself": MaskedEachImage,
+            "leaves β in the padding": MaskedShifted,
+            "uses the statistics of the batch in evaluation mode too": MaskedAlways,
+            "stores the biased variance": MaskedStores,
+            "takes momentum for the share of the old statistics": MaskedOldShare,
+            "stores statistics that still hang on the graph": MaskedGraph,
+        },
+        hints=(
+            "mask[:, None] has the shape (N, 1, H, W) and fits every channel. Without a mask, take ones.",
             "A mean is a sum divided by a count: sum the valid values only, and count only those.",
-            "The same for the variance: square x − mean, multiply by the mask, sum, divide by the count.",
+            "Two variances: divided by the count to normalise, by the count − 1 to store.",
+            "running.lerp_(new, momentum) moves a buffer in place; what is stored is detached first.",
+        ),
+        rtol=1e-3,
+        atol=1e-4,
+    ),
+    Exercise(
+        "09.backward_from_output",
+        points=2,
+        reference=backward_from_output,
+        cases=output_cases,
+        mutants={
+            "takes the paths through mean and variance in evaluation mode too": output_always_training,
+            "treats mean and variance as constants in training mode too": output_constants,
+            "takes the output for x̂": output_for_x_hat,
+            "forgets γ in the gradient of x": output_without_gamma,
+            "forgets the path through the variance": output_mean_only,
+        },
+        hints=(
+            "y = γ x̂ + β. What is x̂, if y, γ and β are known?",
+            "Which of the three paths exist when mean and variance are constants?",
+            "γ and β enter after x̂: their gradients have the same formula in both modes.",
         ),
         rtol=1e-3,
         atol=1e-4,
@@ -377,20 +653,25 @@ EXERCISES = [
         atol=1e-4,
     ),
     Exercise(
-        "09.settling_steps",
-        points=1,
-        reference=settling_steps,
-        cases=settling_cases,
+        "09.watch_training",
+        points=2,
+        reference=watch_training,
+        cases=watch_cases,
         mutants={
-            "takes momentum for the share of the old value, as in an optimizer": settling_optimizer,
-            "lets the initial value fall by the same amount in each step": settling_linear,
-            "stops one step too early": settling_early,
-            "waits until `share` has been replaced, instead of until `share` is left": settling_late,
+            "goes on training in evaluation mode once it has answered": watch_stays,
+            "answers in training mode, with the statistics of val": watch_company,
+            "lets the images of val move the running statistics": watch_leak,
+            "trains in evaluation mode from the start": watch_frozen,
+            "answers before each epoch instead of after it": watch_early,
         },
         hints=(
-            "Each step keeps 1 − momentum of what is there. What is left of the start after two steps?",
-            "A loop will do; so will a logarithm, rounded up.",
+            "Follow the mode of the net, line by line, through two epochs.",
+            "train() and eval() set a state, and it stays set until somebody sets it again.",
+            "Where does the second epoch begin, and in which mode is the net there?",
         ),
+        rtol=1e-3,
+        atol=1e-4,
+        given=watch_stays,
     ),
     Exercise(
         "09.sync_statistics",

@@ -39,6 +39,99 @@ def stable_cases(rng):
     return cases + [[normal(rng, n, c) + shift] for n, c, shift in ((8, 3, 0.5), (50, 5, 3.0), (3, 6, -1.0))]
 
 
+def stretched_curvature(hessian, count, factor):
+    """Return the largest curvature where the weights in front of a normalisation are longer.
+
+    hessian: symmetric (D, D) float tensor, second derivatives of a loss by D parameters at a point.
+    The first `count` of them are ALL the weights in front of normalisations (multiply them by any
+    factor > 0, together, and the loss stays); the rest is not. Move to the point where those `count`
+    are `factor` times as long, and return the largest eigenvalue of the Hessian there, a float.
+    """
+    scale = torch.ones(len(hessian))
+    scale[:count] = 1 / factor  # L(c w, v) = L(w, v): each derivative by c w is one by w, divided by c
+    return torch.linalg.eigvalsh(scale[:, None] * hessian * scale)[-1].item()
+
+
+def stretched_block(hessian, count, factor):
+    there = hessian.clone()
+    there[:count, :count] /= factor**2
+    return torch.linalg.eigvalsh(there)[-1].item()
+
+
+def stretched_whole(hessian, count, factor):
+    return torch.linalg.eigvalsh(hessian)[-1].item() / factor**2
+
+
+def stretched_once(hessian, count, factor):
+    return stretched_curvature(hessian, count, factor**0.5)
+
+
+def stretched_up(hessian, count, factor):
+    return stretched_curvature(hessian, count, 1 / factor)
+
+
+def stretched_cases(rng):
+    fixed = torch.tensor([[4.0, 1.0, 2.0], [1.0, 3.0, 1.0], [2.0, 1.0, 2.0]])
+    cases = [[fixed, 2, 3.0], [fixed, 1, 0.5], [fixed, 3, 2.0], [fixed, 0, 5.0]]
+    for size, count, factor in ((4, 2, 2.0), (7, 4, 3.0)):
+        root = normal(rng, size, size) + 1
+        cases.append([root @ root.T / size, count, factor])
+    return cases
+
+
+def chain_orders(weights, x, lr):
+    """Return the terms of a chain's answer after one step, sorted by their order in lr.
+
+    The answer of a chain of n layers with one weight each is x w₁ w₂ … w_n. Gradient descent is to
+    make the ANSWER smaller: every weight moves at once by −lr times the derivative of the answer.
+    weights: list of n ≥ 1 floats; x, lr: floats. Returns a list of n + 1 floats: the answer before
+    the step, all terms with lr¹ in sum, those with lr², …, lrⁿ; their sum is the answer after it.
+    """
+    terms = [x]
+    for i, weight in enumerate(weights):
+        step = -lr * x
+        for j, other in enumerate(weights):
+            step *= other if j != i else 1.0
+        stay, move = [*terms, 0.0], [0.0, *terms]  # multiply the polynomial by weight + step · t
+        terms = [a * weight + b * step for a, b in zip(stay, move, strict=True)]
+    return terms
+
+
+def orders_two(weights, x, lr):
+    terms = chain_orders(weights, x, lr)
+    return [*terms[:2], sum(terms[2:]), *[0.0] * (len(weights) - 2)] if len(weights) > 2 else terms
+
+
+def orders_counted_often(weights, x, lr):
+    terms, count = chain_orders(weights, x, lr), 1
+    for k in range(2, len(terms)):
+        count *= k
+        terms[k] *= count
+    return terms
+
+
+def orders_uphill(weights, x, lr):
+    return chain_orders(weights, x, -lr)
+
+
+def orders_one_by_one(weights, x, lr):
+    terms, moved = [x], list(weights)
+    for i, weight in enumerate(weights):
+        step = -lr * x
+        for j, other in enumerate(moved):
+            step *= other if j != i else 1.0
+        moved[i] += step
+        terms = [a * weight + b * step for a, b in zip([*terms, 0.0], [0.0, *terms], strict=True)]
+    return terms
+
+
+def orders_cases(rng):
+    cases = [[[2.0, 0.5, 1.5], 1.0, 0.1], [[1.5], 2.0, 0.1], [[2.0, 0.0, -1.0, 1.0], 1.0, 0.2]]
+    for layers in (2, 4, 6):
+        cases.append([rng.uniform(0.7, 1.4, layers).tolist(), float(rng.uniform(0.8, 1.5)), 0.2])
+    return cases
+
+
 def delivered_share(hessian, theta, lr):
     """Return which share of the fall that the gradient promises a step of SGD delivers.
 
@@ -76,43 +169,65 @@ def delivered_cases(rng):
     return cases
 
 
-def distribution_shift(before, after):
-    """Return by how much each channel's distribution has moved, shape and all, in its own sd.
+def chain_gradient_shift(weights, x, y, lr):
+    """Return the internal covariate shift of each layer's gradient, G′ − G, in a chain of layers.
 
-    before, after: (N, C, H, W) float tensors, what a layer gets before and after an update. The
-    distance of a channel is the mean of |a − b| where its N · H · W values of `before` and those of
-    `after`, each sorted, are paired by rank (the Wasserstein distance W₁). It is divided by the sd
-    (biased) of the channel in `before`. Returns (C,).
+    weights: n floats. The answer is x w₁ w₂ … w_n, the loss ½ (answer − y)², G[i] its derivative by
+    weight i. For G′[i] the layers BEFORE i have made the step −lr · G, and no other. A list of n.
     """
-    first, second = (x.transpose(0, 1).flatten(1) for x in (before, after))  # (C, N · H · W)
-    distance = (second.sort(dim=1).values - first.sort(dim=1).values).abs().mean(dim=1)
-    return distance / first.std(dim=1, correction=0)
+
+    def gradients(values):
+        w = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+        return torch.autograd.grad((w.prod() * x - y) ** 2 / 2, w)[0].tolist()
+
+    first = gradients(weights)
+    moved = [w - lr * g for w, g in zip(weights, first, strict=True)]
+    return [gradients(moved[:i] + weights[i:])[i] - first[i] for i in range(len(weights))]
 
 
-def distribution_means(before, after):
-    change = after.mean(dim=(0, 2, 3)) - before.mean(dim=(0, 2, 3))
-    return change.abs() / before.std(dim=(0, 2, 3), correction=0)
+def chain_one_after_another(weights, x, y, lr):
+    def gradients(values):
+        w = torch.tensor(values, dtype=torch.float64, requires_grad=True)
+        return torch.autograd.grad((w.prod() * x - y) ** 2 / 2, w)[0].tolist()
+
+    moved, shifts = list(weights), []
+    for i, first in enumerate(gradients(weights)):
+        now = gradients(moved)[i]
+        shifts.append(now - first)
+        moved[i] -= lr * now
+    return shifts
 
 
-def distribution_unsorted(before, after):
-    return (after - before).abs().mean(dim=(0, 2, 3)) / before.std(dim=(0, 2, 3), correction=0)
+def _chain(weights, x, y):
+    """Return the derivative of the loss by each weight."""
+    values = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
+    return torch.autograd.grad((values.prod() * x - y) ** 2 / 2, values)[0].tolist()
 
 
-def distribution_each_image(before, after):
-    first, second = before.flatten(2).sort(dim=2).values, after.flatten(2).sort(dim=2).values
-    return (second - first).abs().mean(dim=(0, 2)) / before.std(dim=(0, 2, 3), correction=0)
+def _step(weights, x, y, lr):
+    return [w - lr * g for w, g in zip(weights, _chain(weights, x, y), strict=True)]
 
 
-def distribution_raw(before, after):
-    return distribution_shift(before, after) * before.std(dim=(0, 2, 3), correction=0)
+def chain_all_move(weights, x, y, lr):
+    after = _chain(_step(weights, x, y, lr), x, y)
+    return [a - b for a, b in zip(after, _chain(weights, x, y), strict=True)]
 
 
-def distribution_cases(rng):
-    cases = []
-    for n, c, h, w in ((2, 3, 4, 4), (4, 1, 3, 5), (3, 5, 2, 2)):
-        cases.append([normal(rng, n, c, h, w) * 2, normal(rng, n, c, h, w) * 3 + 1])
-    base = normal(rng, 4, 2, 3, 3)
-    return [*cases, [base, base.flip(0)], [base, 1 - 2 * base]]
+def chain_later_move(weights, x, y, lr):
+    moved, first = _step(weights, x, y, lr), _chain(weights, x, y)
+    return [_chain(weights[: i + 1] + moved[i + 1 :], x, y)[i] - g for i, g in enumerate(first)]
+
+
+def chain_uphill(weights, x, y, lr):
+    return chain_gradient_shift(weights, x, y, -lr)
+
+
+def chain_cases(rng):
+    cases = [[[2.0, 0.5, 1.5], 1.0, 3.0, 0.1], [[1.5], 2.0, 1.0, 0.1], [[1.0, 2.0], 1.0, 1.0, 0.1]]
+    for layers in (2, 4, 6):
+        weights = rng.uniform(0.6, 1.4, layers).tolist()
+        cases.append([weights, float(rng.uniform(0.5, 1.5)), float(rng.uniform(-2, 2)), 0.05])
+    return cases
 
 
 def scale_invariant_norms(weight, target, lr, steps):
@@ -167,67 +282,6 @@ def norms_cases(rng):
     return cases
 
 
-def chain_gradient_shift(weights, x, y, lr):
-    """Return the internal covariate shift of each layer's gradient, G′ − G, in a chain of layers.
-
-    The network has one number a layer: its answer is w₁ w₂ … w_n x, its loss ½ (answer − y)².
-    weights: list of n ≥ 1 floats; x, y, lr: floats. G[i] is the derivative of the loss by weight i.
-    For G′[i] the layers BEFORE i have made their step, −lr · G; layer i and all after it have not.
-    Returns a list of n floats, G′[i] − G[i].
-    """
-
-    def gradient(values, i):
-        others = x
-        for j, value in enumerate(values):
-            others *= value if j != i else 1.0
-        return (others * values[i] - y) * others
-
-    first = [gradient(weights, i) for i in range(len(weights))]
-    moved = [w - lr * g for w, g in zip(weights, first, strict=True)]
-    return [gradient(moved[:i] + weights[i:], i) - first[i] for i in range(len(weights))]
-
-
-def _chain(weights, x, y):
-    """Return the derivative of the loss by each weight."""
-    values = torch.tensor(weights, dtype=torch.float64, requires_grad=True)
-    return torch.autograd.grad((values.prod() * x - y) ** 2 / 2, values)[0].tolist()
-
-
-def _step(weights, x, y, lr):
-    return [w - lr * g for w, g in zip(weights, _chain(weights, x, y), strict=True)]
-
-
-def chain_all_move(weights, x, y, lr):
-    after = _chain(_step(weights, x, y, lr), x, y)
-    return [a - b for a, b in zip(after, _chain(weights, x, y), strict=True)]
-
-
-def chain_later_move(weights, x, y, lr):
-    moved, first = _step(weights, x, y, lr), _chain(weights, x, y)
-    return [_chain(weights[: i + 1] + moved[i + 1 :], x, y)[i] - g for i, g in enumerate(first)]
-
-
-def chain_one_after_another(weights, x, y, lr):
-    first, moved, shifts = _chain(weights, x, y), list(weights), []
-    for i, g in enumerate(first):
-        now = _chain(moved, x, y)[i]
-        shifts.append(now - g)
-        moved[i] -= lr * now
-    return shifts
-
-
-def chain_uphill(weights, x, y, lr):
-    return chain_gradient_shift(weights, x, y, -lr)
-
-
-def chain_cases(rng):
-    cases = [[[2.0, 0.5, 1.5], 1.0, 3.0, 0.1], [[1.5], 2.0, 1.0, 0.1], [[1.0, 2.0], 1.0, 1.0, 0.1]]
-    for layers in (2, 4, 6):
-        weights = rng.uniform(0.6, 1.4, layers).tolist()
-        cases.append([weights, float(rng.uniform(0.5, 1.5)), float(rng.uniform(-2, 2)), 0.05])
-    return cases
-
-
 EXERCISES = [
     Exercise(
         "10.stable_lr",
@@ -248,6 +302,43 @@ EXERCISES = [
         rtol=1e-3,
     ),
     Exercise(
+        "10.stretched_curvature",
+        points=2,
+        reference=stretched_curvature,
+        cases=stretched_cases,
+        mutants={
+            "leaves the mixed derivatives, by a weight and another parameter, as they are": stretched_block,
+            "treats all parameters as weights in front of a normalisation": stretched_whole,
+            "divides second derivatives by the factor instead of its square": stretched_once,
+            "makes the weights shorter": stretched_up,
+        },
+        hints=(
+            "Write L(c w, v) = L(w, v) and differentiate both sides by w: what is the gradient at c w?",
+            "Each derivative by one of the weights brings a 1 / c: two of them 1 / c², mixed ones 1 / c.",
+            "Multiply rows and columns of the Hessian by a vector that holds 1 / factor or 1.",
+        ),
+        rtol=1e-3,
+        atol=1e-4,
+    ),
+    Exercise(
+        "10.chain_orders",
+        points=3,
+        reference=chain_orders,
+        cases=orders_cases,
+        mutants={
+            "ends with the second order, and puts the rest there": orders_two,
+            "counts a set of layers once for each order of its layers": orders_counted_often,
+            "steps uphill": orders_uphill,
+            "computes each layer's step after the layers before it have moved": orders_one_by_one,
+        },
+        hints=(
+            "The derivative of the answer by one weight is x times the product of all others.",
+            "Replace lr by lr · t: the answer after the step is a polynomial in t, a product of n "
+            "factors w_i + t · step_i. Its coefficients are what is asked.",
+            "Multiply the factors out one at a time: new[k] = old[k] · w + old[k − 1] · step.",
+        ),
+    ),
+    Exercise(
         "10.delivered_share",
         points=1,
         reference=delivered_share,
@@ -266,24 +357,8 @@ EXERCISES = [
         atol=1e-4,
     ),
     Exercise(
-        "10.distribution_shift",
-        points=2,
-        reference=distribution_shift,
-        cases=distribution_cases,
-        mutants={
-            "compares the means and forgets the rest of the distribution": distribution_means,
-            "pairs the values by place and not by rank": distribution_unsorted,
-            "sorts within each image instead of within the batch": distribution_each_image,
-            "does not divide by the standard deviation": distribution_raw,
-        },
-        hints=(
-            "Bring each channel's values into one row: a tensor (C, N · H · W).",
-            "x.transpose(0, 1).flatten(1) does it; x.sort(dim=1).values sorts each row.",
-        ),
-    ),
-    Exercise(
         "10.chain_gradient_shift",
-        points=3,
+        points=2,
         reference=chain_gradient_shift,
         cases=chain_cases,
         mutants={
@@ -293,10 +368,11 @@ EXERCISES = [
             "steps uphill": chain_uphill,
         },
         hints=(
-            "G[i] = (answer − y) · x · (the product of all other weights).",
-            "All steps come from the first gradients: moved[j] = weights[j] − lr · G[j].",
-            "For layer i take the derivative at moved[:i] + weights[i:].",
+            "Take three layers and a large lr, and follow on paper where each layer is when it is asked.",
+            "Which gradient does SGD use for the step of layer 2: that before or that after layer 1 moved?",
+            "All layers step by their FIRST gradient, lr · G.",
         ),
+        given=chain_one_after_another,
     ),
     Exercise(
         "10.scale_invariant_norms",

@@ -1,6 +1,6 @@
-"""Exercises of lesson 11, the capstone: design, analysis and variance shift."""
+"""Exercises of lesson 11, the capstone: plans that are kept, splits, permutation tests, variance shift."""
 
-from itertools import product
+import itertools
 
 import numpy as np
 import torch
@@ -8,160 +8,305 @@ import torch
 from cnnlib.course.exercises import Exercise, normal
 
 
-def factorial_effects(table, factors):
-    """Return an effect in a 2 × 2 × 2 experiment, within each run.
+def runs_needed(noise, true, power, reach):
+    """Return the smallest number of runs with which a plan finds a true effect often enough.
 
-    table: (runs, 2, 2, 2) float tensor of accuracies; axes 1, 2 and 3 are factors: 0 no, 1 yes.
-    factors: list of one to three different axes: [2] is the main effect of the second factor,
-    [1, 3] the interaction of the first and the third. An effect is the difference yes − no along
-    each axis of `factors`, and the mean over the other factors. Returns (runs,).
+    noise: (T, N) float tensor: T invented experiments of N runs each, noise of one run's effect, sd 1.
+    true: float above 0, the true effect in units of that sd. An experiment of n runs consists of the
+    first n of a row; it finds the effect if its interval, mean ± reach[n] standard errors, lies above 0.
+    reach: list of N + 1 floats; reach[0] and reach[1] are of no use. power: the share of experiments that
+    must find it. Returns an int from 2 on; 0 if N runs are not enough.
     """
-    for axis in (3, 2, 1):  # from the last on, so that the others keep their places
-        no, yes = table.select(axis, 0), table.select(axis, 1)
-        table = yes - no if axis in factors else (yes + no) / 2
-    return table
+    for n in range(2, noise.shape[1] + 1):
+        effects = true + noise[:, :n]
+        low = effects.mean(dim=1) - reach[n] * effects.std(dim=1) / n**0.5
+        if (low > 0).double().mean() >= power:
+            return n
+    return 0
 
 
-def factorial_sums(table, factors):
-    return factorial_effects(table, factors) * 2 ** (3 - len(factors))
+def needed_with(standard_error, found=lambda low: low > 0):
+    """Return runs_needed with another standard error, or another rule of what counts as found."""
+
+    def answer(noise, true, power, reach):
+        for n in range(2, noise.shape[1] + 1):
+            effects = true + noise[:, :n]
+            low = effects.mean(dim=1) - reach[n] * standard_error(effects, n)
+            if found(low).double().mean() >= power:
+                return n
+        return 0
+
+    return answer
 
 
-def factorial_at_no(table, factors):
-    for axis in (3, 2, 1):
-        no, yes = table.select(axis, 0), table.select(axis, 1)
-        table = yes - no if axis in factors else no
-    return table
+def needed_last(noise, true, power, reach):
+    return runs_needed(noise, true, power, reach) or noise.shape[1]
 
 
-def factorial_halved(table, factors):
-    return factorial_effects(table, factors) / 2 ** (len(factors) - 1)
+def needed_by_gauss(noise, true, power, reach):
+    return runs_needed(noise, true, power, [1.96] * len(reach))
 
 
-def factorial_reversed(table, factors):
-    return factorial_effects(table, factors) * (-1) ** len(factors)
+REACH = [0.0, 0.0, 12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201]
 
 
-def factorial_cases(rng):
-    factors = ([2], [1, 3], [3, 2], [1], [1, 2, 3])
-    return [
-        [normal(rng, runs, 2, 2, 2), chosen] for runs, chosen in zip((4, 6, 3, 1, 5), factors, strict=True)
-    ]
-
-
-def pairing_gain(first, second):
-    """Return how many times as many runs an unpaired comparison needs for the same standard error.
-
-    first, second: lists of n ≥ 2 floats, the accuracies of two networks in n paired runs.
-    The paired standard error comes from the differences; the unpaired one takes both lists for
-    independent. Their squares both fall as 1 / n. Returns a float, below 1 where pairing hurts.
-    """
-
-    def variance(values):
-        mean = sum(values) / len(values)
-        return sum((v - mean) ** 2 for v in values) / (len(values) - 1)
-
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    return (variance(first) + variance(second)) / variance(differences)
-
-
-def pairing_root(first, second):
-    return pairing_gain(first, second) ** 0.5
-
-
-def pairing_inverse(first, second):
-    return 1 / pairing_gain(first, second)
-
-
-def pairing_one(first, second):
-    return float(np.var(first) / np.var(np.subtract(first, second)))
-
-
-def pairing_difference(first, second):
-    return float(abs(np.var(first) - np.var(second)) / np.var(np.subtract(first, second)))
-
-
-def pairing_cases(rng):
-    cases = [[[0.80, 0.84, 0.88, 0.82], [0.81, 0.86, 0.89, 0.82]], [[0.7, 0.8], [0.9, 0.7]]]
-    for runs in (3, 6, 12):
-        shared, a, b = rng.normal(0, 1, (3, runs))
-        first, second = 80 + 2 * shared + a, 82 + 2 * shared + 0.5 * b
-        cases.append([first.tolist(), second.tolist()])
+def needed_cases(rng):
+    cases = []
+    for times, runs, true, power in (
+        (400, 12, 1.2, 0.8),
+        (300, 4, 0.3, 0.9),
+        (500, 12, 2.0, 0.95),
+        (200, 12, 3.0, 0.5),
+    ):
+        cases.append([normal(rng, times, runs), true, power, REACH[: runs + 1]])
     return cases
 
 
-def sign_flip_p(differences):
-    """Return the exact two-sided p value of paired differences, by flipping their signs.
+def planned_verdict(effects, planned, reach):
+    """Return the verdict of a plan on the effects of its runs, in the order in which they were made.
 
-    differences: list of 1 to 10 ints: by how many images network A beats network B in each run.
-    Were they alike, each difference could as well have the other sign. Returns the share of all 2ⁿ
-    patterns of signs whose sum is, in absolute value, at least as large as the observed one.
+    effects: list of floats, one a run; somebody may have made more runs than were planned.
+    planned: int, how many runs the plan names, 2 to len(effects). reach: list; the 95 % interval of n runs
+    is their mean ± reach[n] standard errors. Returns "positive", "negative" or "undecided".
+    The verdict must be wrong in at most 5 % of all experiments without an effect.
     """
-    observed, extreme = abs(sum(differences)), 0
-    for signs in product((-1, 1), repeat=len(differences)):
-        flipped = sum(s * d for s, d in zip(signs, differences, strict=True))
-        extreme += abs(flipped) >= observed
-    return extreme / 2 ** len(differences)
+    values = torch.tensor(effects[:planned])
+    half = reach[planned] * values.std() / planned**0.5
+    if values.mean() > half:
+        return "positive"
+    return "negative" if values.mean() < -half else "undecided"
 
 
-def _flipped(differences):
-    signs = np.array(list(product((-1, 1), repeat=len(differences))))
-    return signs @ np.array(differences)
+def planned_peeking(effects, planned, reach):
+    for n in range(2, planned + 1):
+        values = torch.tensor(effects[:n])
+        half = reach[n] * values.std() / n**0.5
+        if abs(values.mean()) > half:
+            return "positive" if values.mean() > 0 else "negative"
+    return "undecided"
 
 
-def flip_one_sided(differences):
-    return float((_flipped(differences) >= sum(differences)).mean())
+def planned_extended(effects, planned, reach):
+    return planned_verdict(effects, len(effects), reach)
 
 
-def flip_strict(differences):
-    return float((abs(_flipped(differences)) > abs(sum(differences))).mean())
+def planned_then_more(effects, planned, reach):
+    first = planned_verdict(effects, planned, reach)
+    return planned_verdict(effects, len(effects), reach) if first == "undecided" else first
 
 
-def flip_signs_only(differences):
-    return sign_flip_p([int(np.sign(d)) for d in differences])
+def planned_one_sided(effects, planned, reach):
+    return planned_verdict(effects, planned, reach).replace("negative", "undecided")
 
 
-def flip_cases(rng):
-    cases = [[[5, 3, 4, 6, -1, 2]], [[7]], [[0, 0, 0]], [[-30, -12, -5, -9]]]
-    return cases + [[(rng.integers(-20, 40, n)).tolist()] for n in (3, 6, 10)]
+def planned_last(effects, planned, reach):
+    return planned_verdict(effects[-planned:], planned, reach)
 
 
-def holm(p_values, alpha):
-    """Return which of m effects are found, with at most a chance of alpha of any false alarm.
+def planned_cases(rng):
+    start = [0.5, 0.6, 0.55, -1.5, 0.2, -0.4]  # early runs agree by luck
+    cases = [[start, 6, REACH], [[-v for v in start], 6, REACH]]
+    cases.append(
+        [[0.9, -0.8, 0.1, 0.4, *[1.0 + 0.1 * i for i in range(8)]], 4, REACH]
+    )  # later ones would tell
+    cases.append([[-1.0, -1.2, -0.9, -1.1, 3.0, 4.0], 4, REACH])
+    cases += [[rng.normal(0.7, 1, n).tolist(), n - 1, REACH] for n in (5, 9)]
+    return cases
 
-    p_values: list of m floats; alpha: float. Holm's method takes them from the smallest to the
-    largest: the smallest must be ≤ alpha / m, the next ≤ alpha / (m − 1), …, the largest ≤ alpha.
-    At the first that fails it stops: that one and all larger ones are undecided. Returns a list of
-    m bools, in the order of p_values, True for "found".
+
+def stratified_split(labels, order, share):
+    """Return the places of the images that go into the validation set, sorted.
+
+    labels: list of N ints, the classes; order: list of the N places 0 to N − 1 in random order; share:
+    float between 0 and 1. Of each class with n images go the first ones in that order: share · n of them,
+    rounded (round(x)), but at least one, and one stays for training. A class of one image stays whole for
+    training.
     """
-    found = [False] * len(p_values)
-    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
-    for rank, i in enumerate(order):
-        if p_values[i] > alpha / (len(p_values) - rank):
-            break
-        found[i] = True
-    return found
+    places = {}
+    for place in order:
+        places.setdefault(labels[place], []).append(place)
+    chosen = []
+    for of_class in places.values():
+        count = min(max(round(share * len(of_class)), 1), len(of_class) - 1)
+        chosen += of_class[:count]
+    return sorted(chosen)
 
 
-def holm_none(p_values, alpha):
-    return [p <= alpha for p in p_values]
+def split_plain(labels, order, share):
+    return sorted(order[: round(share * len(order))])
 
 
-def holm_bonferroni(p_values, alpha):
-    return [p <= alpha / len(p_values) for p in p_values]
+def split_rounded(labels, order, share):
+    chosen = []
+    for k in sorted(set(labels)):
+        of_class = [place for place in order if labels[place] == k]
+        chosen += of_class[: round(share * len(of_class))]
+    return sorted(chosen)
 
 
-def holm_never_stops(p_values, alpha):
-    ranks = np.argsort(np.argsort(p_values))
-    return [bool(p <= alpha / (len(p_values) - rank)) for p, rank in zip(p_values, ranks, strict=True)]
+def split_unshuffled(labels, order, share):
+    return stratified_split(labels, sorted(order), share)
 
 
-def holm_sorted(p_values, alpha):
-    return holm(sorted(p_values), alpha)
+def split_equal(labels, order, share):
+    count, chosen = max(1, round(share * len(labels) / len(set(labels)))), []
+    for k in sorted(set(labels)):
+        of_class = [place for place in order if labels[place] == k]
+        chosen += of_class[: min(count, len(of_class) - 1)]
+    return sorted(chosen)
 
 
-def holm_cases(rng):
-    cases = [[[0.2, 0.02, 0.01], 0.05], [[0.01, 0.04, 0.03, 0.005], 0.05], [[0.03], 0.05]]
-    return cases + [[(rng.uniform(0, 0.6, m) ** 2).tolist(), 0.1] for m in (3, 6, 12)]
+def split_cases(rng):
+    cases = []
+    for counts, share in (((12, 5, 1), 0.25), ((20, 3, 2, 2), 0.1), ((7, 2), 0.9), ((30, 10, 4), 0.2)):
+        labels = np.repeat(np.arange(len(counts)), counts)
+        rng.shuffle(labels)
+        cases.append([labels.tolist(), rng.permutation(len(labels)).tolist(), share])
+    return cases
+
+
+def blocked_p(blocks):
+    """Return the exact two-sided p value of a comparison of two networks within blocks.
+
+    blocks: list of one to four blocks; each is a list of two lists of ints, the errors of networks A and B
+    that were trained on that block's images: blocks may hold different numbers of A and of B. The
+    statistic: within each block the mean of A minus the mean of B, then the mean over the blocks. Were A
+    and B alike, each way of calling as many of a block's numbers "A" would be as likely, independently of
+    the other blocks. Returns the share of all these ways whose statistic is, in absolute value, at least
+    as large as the observed one; what differs by less than 1e-9 is equal.
+    """
+
+    def differences(first, second):
+        numbers = first + second
+        for chosen in itertools.combinations(range(len(numbers)), len(first)):
+            a = [numbers[i] for i in chosen]
+            b = [v for i, v in enumerate(numbers) if i not in chosen]
+            yield sum(a) / len(a) - sum(b) / len(b)
+
+    ways = [list(differences(*block)) for block in blocks]
+    observed = abs(sum(way[0] for way in ways))  # the first way is the one that happened
+    found = [abs(sum(way)) >= observed - 1e-9 for way in itertools.product(*ways)]
+    return sum(found) / len(found)
+
+
+def _ways(blocks, statistic):
+    """Return the statistic of each way, the one that happened first; statistic: of a list of (a, b)."""
+    all_ways = []
+    for first, second in blocks:
+        numbers, ways = np.array(first + second), []
+        for chosen in itertools.combinations(range(len(numbers)), len(first)):
+            mask = np.isin(np.arange(len(numbers)), chosen)
+            ways.append((numbers[mask], numbers[~mask]))
+        all_ways.append(ways)
+    return np.array([statistic(way) for way in itertools.product(*all_ways)])
+
+
+def _mean_of_blocks(way):
+    return np.mean([a.mean() - b.mean() for a, b in way])
+
+
+def blocked_one_sided(blocks):
+    found = _ways(blocks, _mean_of_blocks)
+    return float((found >= found[0] - 1e-9).mean())
+
+
+def blocked_strict(blocks):
+    found = abs(_ways(blocks, _mean_of_blocks))
+    return float((found > found[0] + 1e-9).mean())
+
+
+def blocked_pooled(blocks):
+    """Permutes within blocks, but compares the means of all A and all B."""
+    found = abs(
+        _ways(
+            blocks,
+            lambda way: (
+                np.concatenate([a for a, _ in way]).mean() - np.concatenate([b for _, b in way]).mean()
+            ),
+        )
+    )
+    return float((found >= found[0] - 1e-9).mean())
+
+
+def blocked_nowhere(blocks):
+    """Permutes across blocks."""
+    a, b = (list(itertools.chain(*side)) for side in zip(*blocks, strict=True))
+    return blocked_p([[a, b]])
+
+
+def blocked_cases(rng):
+    cases = [
+        [[[[3, 1], [6, 7, 5]], [[22, 24, 20], [25, 27]]]],
+        [[[[5], [5]], [[5], [5]]]],
+        [[[[9, 8], [4, 2]]]],
+        [[[[1], [2, 3, 4]], [[11, 12, 13], [15]], [[30, 31], [29, 34]]]],
+    ]
+    for sizes in (((2, 3), (3, 1), (1, 2)), ((3, 2), (2, 4)), ((1, 1), (2, 1), (1, 3), (2, 2))):
+        blocks = []
+        for a, b in sizes:
+            base = int(rng.integers(0, 60))
+            blocks.append(
+                [(base + rng.integers(0, 9, a)).tolist(), (base + 3 + rng.integers(0, 9, b)).tolist()]
+            )
+        cases.append([blocks])
+    return cases
+
+
+def influence(effects, reach):
+    """Return the places of the runs on which the verdict hangs.
+
+    effects: list of n floats, n ≥ 3, an effect in each run. The verdict of m runs is +1 if the interval,
+    mean ± reach[m] standard errors, lies above 0, −1 if it lies below, else 0. A run is influential if
+    the verdict without it, of the n − 1 others, is another one than that of all. Returns a list of ints.
+    """
+
+    def verdict(values):
+        values = np.array(values)
+        half = reach[len(values)] * values.std(ddof=1) / len(values) ** 0.5
+        return int(values.mean() > half) - int(values.mean() < -half)
+
+    whole = verdict(effects)
+    return [i for i in range(len(effects)) if verdict(effects[:i] + effects[i + 1 :]) != whole]
+
+
+def _verdict(values, reach, n):
+    half = reach * np.std(values, ddof=1) / n**0.5
+    return int(np.mean(values) > half) - int(np.mean(values) < -half)
+
+
+def influence_old_reach(effects, reach):
+    n = len(effects)
+    return influence(effects, [0.0, 0.0, *[reach[n]] * (n - 1)])
+
+
+def influence_zeroed(effects, reach):
+    n, whole = len(effects), _verdict(effects, reach[len(effects)], len(effects))
+    return [
+        i
+        for i in range(n)
+        if _verdict([0.0 if j == i else v for j, v in enumerate(effects)], reach[n], n) != whole
+    ]
+
+
+def influence_sign(effects, reach):
+    n, whole = len(effects), np.sign(np.mean(effects))
+    return [i for i in range(n) if np.sign(np.mean(effects[:i] + effects[i + 1 :])) != whole]
+
+
+def influence_lost_only(effects, reach):
+    whole = _verdict(effects, reach[len(effects)], len(effects))
+    return influence(effects, reach) if whole else []
+
+
+def influence_cases(rng):
+    cases = [
+        [[1.0, 1.1, 0.9, 1.0, -0.8], REACH],  # without the last one the others agree
+        [[0.9, 0.4, 1.1, 0.2, 0.8, 0.5], REACH],
+        [[1.0, 1.2, 0.9], REACH],
+        [[-0.5, -0.4, -0.7, -0.1, -0.55, -0.05], REACH],
+        [[0.6, 0.5, 0.2, 0.55], REACH],  # found by four, not by some three
+    ]
+    return cases + [[rng.normal(0.75, 1, n).tolist(), REACH] for n in (6, 9)]
 
 
 def shift_ratio(x, weight, p):
@@ -211,67 +356,74 @@ def shift_cases(rng):
 
 EXERCISES = [
     Exercise(
-        "11.factorial_effects",
+        "11.runs_needed",
         points=2,
-        reference=factorial_effects,
-        cases=factorial_cases,
+        reference=runs_needed,
+        cases=needed_cases,
         mutants={
-            "adds up over the other factors instead of taking the mean": factorial_sums,
-            "looks only at the cells where the other factors are off": factorial_at_no,
-            "halves an interaction": factorial_halved,
-            "subtracts yes from no": factorial_reversed,
+            "takes the standard deviation of the runs for the standard error of their mean": needed_with(
+                lambda effects, n: effects.std(dim=1)
+            ),
+            "takes 1.96 standard errors, however few the runs": needed_by_gauss,
+            "counts intervals that lie on either side of 0, or on none": needed_with(
+                lambda effects, n: effects.std(dim=1) / n**0.5, lambda low: low > -1
+            ),
+            "returns the largest number tried where even that is not enough": needed_last,
         },
         hints=(
-            "Go through the axes 1, 2 and 3: each is either subtracted away or averaged away.",
-            "Begin with the last axis, or use keepdim, so that the axes left over keep their numbers.",
+            "For one n: noise[:, :n] + true are the effects of all experiments at once, a row each.",
+            "The lower end is mean − reach[n] · std / √n, with n − 1 in the variance (torch's default).",
         ),
     ),
     Exercise(
-        "11.pairing_gain",
+        "11.planned_verdict",
         points=1,
-        reference=pairing_gain,
-        cases=pairing_cases,
+        reference=planned_verdict,
+        cases=planned_cases,
         mutants={
-            "compares standard errors; the number of runs goes with their squares": pairing_root,
-            "divides the paired variance by the unpaired one": pairing_inverse,
-            "counts the variance of one network only": pairing_one,
-            "subtracts the variances of two independent networks instead of adding them": pairing_difference,
+            "stops as soon as the interval excludes 0": planned_peeking,
+            "uses all runs, also those that nobody had planned": planned_extended,
+            "adds the unplanned runs when the planned ones leave it undecided": planned_then_more,
+            "knows no negative effect": planned_one_sided,
+            "takes the last runs instead of the first": planned_last,
         },
         hints=(
-            "Which variance belongs to a difference of two independent numbers?",
-            "(variance of first + variance of second) / variance of the differences.",
+            "How often does it look at the data before it has what the plan asked for?",
+            "Without an effect, each look is one more chance of a false alarm. One look is enough.",
         ),
-        rtol=1e-3,
+        given=planned_peeking,
     ),
     Exercise(
-        "11.sign_flip_p",
+        "11.influence",
         points=2,
-        reference=sign_flip_p,
-        cases=flip_cases,
+        reference=influence,
+        cases=influence_cases,
         mutants={
-            "counts sums on one side only": flip_one_sided,
-            "leaves out the patterns that are exactly as extreme, the observed one too": flip_strict,
-            "looks at the signs of the differences and not at their sizes": flip_signs_only,
+            "takes the reach of n runs for n − 1": influence_old_reach,
+            "sets a run to 0 instead of leaving it out": influence_zeroed,
+            "asks only whether the mean changes its sign": influence_sign,
+            "does not see that leaving out a run can also decide what was undecided": influence_lost_only,
         },
         hints=(
-            "itertools.product((-1, 1), repeat=n) gives all patterns of signs.",
-            "Count those with abs(sum) ≥ abs(observed sum), and divide by 2ⁿ.",
+            "Write the verdict of a list first, then ask for it n + 1 times.",
+            "effects[:i] + effects[i + 1 :] leaves out run i: n − 1 runs, with a reach of their own.",
         ),
     ),
     Exercise(
-        "11.holm",
-        points=2,
-        reference=holm,
-        cases=holm_cases,
+        "11.blocked_p",
+        points=3,
+        reference=blocked_p,
+        cases=blocked_cases,
         mutants={
-            "compares each p value with alpha, however many there are": holm_none,
-            "compares each p value with alpha / m": holm_bonferroni,
-            "goes on after the first p value that fails": holm_never_stops,
-            "returns the answers in the order of the sorted p values": holm_sorted,
+            "counts statistics on one side only": blocked_one_sided,
+            "leaves out the ways that are exactly as extreme, the observed one too": blocked_strict,
+            "compares the mean of all A with the mean of all B": blocked_pooled,
+            "exchanges numbers between blocks": blocked_nowhere,
         },
         hints=(
-            "Sort the places, not the values: sorted(range(m), key=lambda i: p_values[i]).",
-            "At rank 0, 1, 2, … the threshold is alpha / (m − rank); leave the loop at the first failure.",
+            "itertools.combinations(range(a + b), a) gives all ways of calling a of a block's numbers A.",
+            "Make a list of each block's differences, one a way; itertools.product combines the blocks.",
+            "The first combination of each block is the observed one.",
         ),
     ),
     Exercise(
@@ -291,5 +443,21 @@ EXERCISES = [
             "So training adds p / (1 − p) · Σ weight[c]² · E[x[c]²] to the evaluation variance.",
         ),
         rtol=1e-3,
+    ),
+    Exercise(
+        "11.stratified_split",
+        points=2,
+        reference=stratified_split,
+        cases=split_cases,
+        mutants={
+            "takes the share of all images, whatever their class": split_plain,
+            "leaves a small class without validation images, or without training images": split_rounded,
+            "takes the images in the order of the files": split_unshuffled,
+            "takes equally many of each class": split_equal,
+        },
+        hints=(
+            "Go through the places in the given order and collect them class by class.",
+            "Of n images take min(max(round(share · n), 1), n − 1): with n = 1 that is none.",
+        ),
     ),
 ]

@@ -7,9 +7,9 @@ and runs no code, whoever wrote them; that is why it is this and not pickle.
 
 import json
 import struct
+import sys
 
 import numpy as np
-import torch
 
 from cnnlib.ground.errors import CnnlibError
 
@@ -17,6 +17,8 @@ DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float3
 ARRAY = "$array"
 DEPTH = 20
 """Lists and dicts may be nested this deep."""
+INT_BITS = 4096
+"""An int may have this many bits; Python writes no int in decimal that has 4,300 digits."""
 
 
 class NotPlain(CnnlibError):  # noqa: N818 - read aloud where it appears
@@ -31,7 +33,8 @@ def simplify(value, depth=DEPTH):
     """
     if depth < 0:
         raise NotPlain(f"a value is nested more than {DEPTH} deep")
-    if isinstance(value, torch.Tensor):
+    torch = sys.modules.get("torch")  # where nobody has imported it, nothing is a tensor
+    if torch and isinstance(value, torch.Tensor):
         if str(value.dtype).removeprefix("torch.") not in DTYPES or value.layout is not torch.strided:
             raise NotPlain(
                 f"a tensor {value.dtype}, {value.layout} is not plain data; use a dense one of floats or ints"
@@ -47,12 +50,20 @@ def simplify(value, depth=DEPTH):
         return np.ascontiguousarray(value).reshape(value.shape)
     if isinstance(value, str):
         return _text(value)
+    if isinstance(value, int) and value.bit_length() > INT_BITS:
+        raise NotPlain(f"an int of {value.bit_length():,} bits is not plain data; at most {INT_BITS:,} are")
     for kind in (bool, int, float):  # a subclass, such as an enum, becomes what it is underneath
         if isinstance(value, kind):
             return kind(value)
     if isinstance(value, (list, tuple)):
         return [simplify(item, depth - 1) for item in value]
-    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+    if isinstance(value, dict):
+        for key in value:
+            if not isinstance(key, str):
+                kind = type(key).__name__
+                raise NotPlain(
+                    f"a dict with a key of type {kind} is not plain data; its keys must be strings"
+                )
         return {_text(key): simplify(item, depth - 1) for key, item in value.items()}
     if value is None:
         return None
@@ -63,6 +74,8 @@ def simplify(value, depth=DEPTH):
 
 def to_tensors(value):
     """Return plain data with each array as a tensor of its own memory: the form in which answers get it."""
+    import torch
+
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value.copy())
     if isinstance(value, list):

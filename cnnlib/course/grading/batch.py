@@ -1,6 +1,5 @@
-"""Grading a folder of submissions: with any executor, with progress, and resumable to the same grades."""
+"""Grading a batch of submissions: with any executor, with progress, and resumable to the same grades."""
 
-import csv
 import datetime
 import hashlib
 import importlib.util
@@ -9,75 +8,110 @@ import os
 import re
 import secrets
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 
 import nbformat
 
 from cnnlib.course import runner
 from cnnlib.course.exercises import exercises, make_exam, plain
-from cnnlib.course.grading import jail, reports
-from cnnlib.course.grading.one import grade_submission
-from cnnlib.course.grading.submission import SubmissionError, read_bytes
+from cnnlib.course.grading import jail, lms, reports
+from cnnlib.course.grading.collect import Submission, collect
+from cnnlib.course.grading.one import grade_submissions
+from cnnlib.course.grading.roster import read_roster, recogniser
+from cnnlib.course.grading.scores import OVERRIDES, read_overrides, scored
+from cnnlib.course.grading.tables import shown
 from cnnlib.course.jobs import run_jobs
 from cnnlib.course.release import release_package
 from cnnlib.ground.env import DATA
 from cnnlib.ground.errors import ParameterError
 from cnnlib.ground.files import atomic_path
 
+FIXED = {
+    "isolation": "namespaces",
+    "seed": None,
+    "pattern": None,
+    "attempt": "latest",
+    "exercises": None,
+    "points": {},
+    "partial": False,
+}
+"""Options that hold for the whole of a run, and what they are unless given."""
+FREE = {"late_penalty": 0, "export": [], "assignment": None}
+"""Options that only the reports need; they may change when a run is gone on with."""
+CHUNK = 50
+"""So many submissions at most share a kernel that decides; their results are stored together."""
 
-def grade(
-    lesson,
-    submissions,
-    output,
-    *,
-    executor=None,
-    resume=False,
-    isolation="namespaces",
-    roster=None,
-    seed=None,
-    progress=print,
-):
+
+def grade(lesson, what, output, *, executor=None, resume=False, roster=None, progress=print, **options):
     """Grade every submission of a lesson and write the reports.
 
     Args:
         lesson: Path of the lesson's notebook, as it was handed out.
-        submissions: Path of a folder with one `STUDENT.ipynb` a learner, or one folder `STUDENT/` with a
-            notebook in it.
+        what: Path of what was handed in: a folder, a zip or a notebook; see `collect.collect`.
         output: Path of the run's folder, new or (with `resume`) that of an interrupted run.
         executor: concurrent.futures.Executor; None: one submission after the other in this process.
-        resume: go on with the run in `output`; what is graded already stays.
-        isolation: one of jail.LEVELS.
-        roster: Path of a CSV file with student_id, name, email; who did not submit is listed too. Or None.
-        seed: int that decides the cases; None: a fresh one. The run logs it.
+        resume: go on with the run in `output`; what is graded already stays, and so do options and roster.
+        roster: Path of a CSV file, see `roster.read_roster`; who did not submit is listed too. Or None.
         progress: function that is given a line of text after each submission.
+        options: None, or not given, means the default or, with `resume`, what the run has.
+            isolation: one of jail.LEVELS. Default: "namespaces".
+            seed: int that decides the cases. Default: a fresh one, which the run logs.
+            pattern: regular expression for the submissions' paths, see `collect.collect`.
+            attempt: "latest" or "best" of several submissions of a learner. Default: "latest".
+            exercises: ids of those that count. Default: all of the lesson.
+            points: dict from an exercise's id to what it is worth here.
+            partial: whether a wrong answer gets the share of its cases that came out right.
+            late_penalty: percent that are taken off a late submission's score.
+            export: "canvas" and "moodle", as a list: files for import besides that of the roster's kind.
+            assignment: part of the name of the assignment in Canvas's gradebook.
 
     Returns:
-        list of results in the order of the students; see `one.grade_submission`.
+        list of results in the order of the students; see `one.grade_submissions` and `scores.scored`.
 
     Raises:
-        ParameterError: a folder that is missing or not empty, no exercises, a roster that cannot be read.
+        ParameterError: a folder that is missing or not empty, no exercises, a roster that cannot be read, an
+            option that is wrong or is not the run's.
         jail.JailError: the isolation is not available.
     """
-    output = Path(output)
-    if not exercises(Path(lesson).stem):
-        raise ParameterError(f"{Path(lesson).stem} has no exercises")
-    found = find_submissions(Path(submissions))
-    people = read_roster(roster) if roster else {}
-    described = {
-        "lesson": str(Path(lesson).resolve()),
-        "submissions": str(Path(submissions).resolve()),
-        "roster": str(Path(roster).resolve()) if roster else None,
-        "isolation": isolation,
-        "seed": secrets.randbelow(2**31) if seed is None else seed,
+    lesson, output = Path(lesson), Path(output)
+    given = {name: value for name, value in options.items() if value is not None}
+    if unknown := given.keys() - FIXED.keys() - FREE.keys():
+        raise TypeError(f"grade() has no option {', '.join(sorted(unknown))}")
+    if not exercises(lesson.stem):
+        raise ParameterError(f"{lesson.stem} has no exercises")
+    old = _old_run(output, lesson, given, resume)
+    run = (old or FIXED | FREE) | given
+    _check(lesson, run)
+    if roster or not old:
+        run["roster"] = read_roster(roster) if roster else None
+    if run["roster"] and run["roster"]["kind"] == "canvas":
+        lms.assignment_column(run["roster"]["columns"], run | {"title": runner.read_title(lesson)})
+    if not old:
+        _check_machine(output, run)
+        run["seed"] = secrets.randbelow(2**31) if run["seed"] is None else run["seed"]
+    recognise = recogniser(run["roster"]) if run["roster"] else None
+    found, passed_over, run["layout"] = collect(
+        what, output, lesson.stem, pattern=run["pattern"], attempt=run["attempt"], recognise=recognise
+    )
+    run |= {
+        "lesson": str(lesson.resolve()),
+        "what": str(Path(what).resolve()),
+        "submissions": [asdict(submission) for submission in found],
+        "passed_over": passed_over,
     }
-    run = _open_run(output, described, resume)
-    return _grade_all(output, run, found, people, executor, progress)
+    if old:
+        read_overrides(output / "overrides.csv", _exams(output), _students(run))  # before hours of grading
+        _write_json(output / "run.json", run)
+    else:
+        run = _prepare(output, run)
+    return _report(output, run, _grade_all(output, run, _paths(output, run), executor, progress))
 
 
 def regrade(output, students=(), *, executor=None, progress=print):
-    """Grade again what a run has graded, after an exercise was mended: same submissions, same seed.
+    """Grade again what a run has graded, after an exercise was mended: the same files, the same seed.
 
-    The gradebook of before stays as `gradebook-RUN_ID.csv`.
+    Nothing of the run changes before all is graded. The gradebook of before stays as `gradebook-RUN_ID.csv`.
 
     Args:
         output: Path of the run's folder.
@@ -92,135 +126,274 @@ def regrade(output, students=(), *, executor=None, progress=print):
         ParameterError: the folder holds no run, or there is no such student.
     """
     output = Path(output)
-    if not (output / "run.json").exists():
-        raise ParameterError(f"{output} holds no run; name the folder that `cnnlib grade` wrote")
-    old = json.loads((output / "run.json").read_text(encoding="utf-8"))
-    found = find_submissions(Path(old["submissions"]))
-    unknown = sorted(set(students) - found.keys())
+    old = _read_run(output)
+    unknown = sorted(set(students) - {submission["student"] for submission in old["submissions"]})
     if unknown:
-        raise ParameterError(f"{', '.join(unknown)} did not submit to {old['submissions']}")
-    people = read_roster(old["roster"]) if old["roster"] else {}
-    before = _stored_scores(output, found)
+        raise ParameterError(f"{', '.join(unknown)} did not submit to the run in {output}")
+    _check(Path(old["lesson"]), old)
+    read_overrides(output / "overrides.csv", _exams(output), _students(old))
+    paths = _paths(output, old)
+    owner = {key: submission.student for key, submission in _submissions(old).items()}
+    again = {key: path for key, path in paths.items() if not students or owner[key] in students}
+    before = _stored_scores(output, paths)
+    new = output / "regrading"
+    shutil.rmtree(new, ignore_errors=True)
+    run = _prepare(new, old)
+    _grade_all(new, run, again, executor, progress)
     if (output / "gradebook.csv").exists():
         (output / "gradebook.csv").replace(output / f"gradebook-{old['run_id']}.csv")
-    for student in students or found:
-        _stored(output, student).unlink(missing_ok=True)
-    run = _prepare(output, old)
-    results = _grade_all(output, run, found, people, executor, progress)
-    now = _stored_scores(output, found)
+    for key in again:
+        _stored(output, key).parent.mkdir(exist_ok=True)
+        _stored(new, key).replace(_stored(output, key))
+    shutil.rmtree(output / "course", ignore_errors=True)
+    for name in ("course", "exams.bin", "run.json"):
+        (new / name).replace(output / name)
+    shutil.rmtree(new)
+    results = _report(output, run, {key: _read_stored(output, key) for key in paths})
+    now = _stored_scores(output, paths)
     keys = sorted(before.keys() | now.keys())
     return results, [(*key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)]
 
 
-def _grade_all(output, run, found, people, executor, progress):
-    """Grade what has no result yet, and write the reports."""
-    jobs, results = {}, {}
-    for student, path in found.items():
-        old = _read_stored(output, student)
-        if old and old["status"] != "grader error" and old["sha256"] == _sha256(path):
-            results[student] = old
+def rewrite(output):
+    """Write the reports of a run anew, after overrides.csv was edited; return (run, results).
+
+    Raises:
+        ParameterError: the folder holds no run, or overrides.csv is wrong.
+    """
+    output = Path(output)
+    run = _read_run(output)
+    return run, _report(output, run, {key: _read_stored(output, key) for key in _paths(output, run)})
+
+
+def _grade_all(output, run, found, executor, progress):
+    """Grade what has no result yet.
+
+    Args:
+        output: Path of the folder that holds `course`, `exams.bin` and the results.
+        run: dict, what run.json holds.
+        found: dict from a key, which progress shows, to the Path of a kept copy, named by its SHA-256.
+
+    Returns:
+        dict from each key to its result.
+    """
+    todo, results = {}, {}
+    for key, path in found.items():
+        old = _read_stored(output, key)
+        if old and old["status"] != "grader error" and old["sha256"] == path.stem:
+            results[key] = old
         else:
-            folder = str(output.resolve())
-            jobs[student] = {"path": str(path), "folder": folder, "isolation": run["isolation"]}
-    total = len(results) + len(jobs)
+            todo[key] = str(path)
 
-    def finish(student, result):
-        _write_json(_stored(output, student), result)
-        results[student] = result
-        progress(f"[{len(results)}/{total}] {student}: {_in_short(result)}")
+    def job(paths, only):
+        folder = str(output.resolve())
+        return {"folder": folder, "isolation": run["isolation"], "paths": paths, "only": only}
 
-    run_jobs(grade_submission, jobs, executor, finish)
-    ordered = [
-        {"student_id": student, "page": f"{slug(student)}.html", "name": "", "email": ""}
-        | people.get(student, {})
-        | results.get(student, MISSING)
-        for student in sorted(found.keys() | people.keys())
-    ]
-    reports.write_all(output, run, ordered)
-    return ordered
+    def finish(_, graded):
+        for key, result in graded.items():
+            _write_json(_stored(output, key), result)
+            results[key] = result
+            progress(f"[{len(results)}/{len(found)}] {shown(key)}: {_in_short(result)}")
+
+    def finish_alone(_, graded):
+        for key, alone in graded.items():
+            result = results[key] = _tried_again(results[key], alone)
+            _write_json(_stored(output, key), result)
+            progress(f"{shown(key)}, tried again alone: {_in_short(result)}")
+
+    shutil.rmtree(output / "working", ignore_errors=True)  # of a run that was killed
+    chunks = _chunks(todo, executor)
+    run_jobs(grade_submissions, {i: job(chunk, {}) for i, chunk in enumerate(chunks)}, executor, finish)
+    again = {key: [i for i, e in r["exercises"].items() if e["again"]] for key, r in results.items()}
+    again = {key: ids for key, ids in again.items() if ids}
+    if again:  # one job, and nothing beside it
+        paths = {key: str(found[key]) for key in again}
+        run_jobs(grade_submissions, {0: job(paths, again)}, executor, finish_alone)
+    shutil.rmtree(output / "working", ignore_errors=True)
+    return results
+
+
+def _chunks(paths, executor):
+    """Split {key: path} into jobs: few, for each starts a kernel and torch, but enough for all processors."""
+    workers = getattr(executor, "_max_workers", os.cpu_count()) if executor else 1
+    size = min(CHUNK, -(-len(paths) // workers)) or 1
+    items = list(paths.items())
+    return [dict(items[start : start + size]) for start in range(0, len(items), size)]
+
+
+def _tried_again(result, alone):
+    """Return a result with the verdicts on answers that were tried again when nothing else ran."""
+    if alone["status"] != "graded":
+        return result | {"status": "grader error", "message": alone["message"]}
+    new = {i: entry | {"again": False} for i, entry in alone["exercises"].items()}
+    flags = [f"{i}: tried again alone, {entry['status']}" for i, entry in new.items()]
+    return result | {"exercises": result["exercises"] | new, "flags": result["flags"] + flags}
 
 
 def _in_short(result):
     if result["status"] != "graded":
-        return f"{result['status']}: {result['message'][:80]}"
+        return f"{result['status']}: {shown(result['message'])[:80]}"
     entries = result["exercises"].values()
-    return f"{sum(e['score'] for e in entries)} of {sum(e['max_score'] for e in entries)}"
+    return f"{sum(e['score'] for e in entries):g} of {sum(e['max_score'] for e in entries):g}"
 
 
-MISSING = {"sha256": "", "status": "missing", "message": "No submission.", "flags": [], "exercises": {}}
+UNREADABLE = {"sha256": "", "status": "unreadable", "message": "", "flags": [], "exercises": {}}
+MISSING = UNREADABLE | {"status": "missing", "message": "No submission."}
+NOT_YET = UNREADABLE | {"status": "grader error", "message": "It is not graded yet; go on with --resume."}
 
 
-def find_submissions(folder):
-    """Return {student id: path} of a folder of submissions; two files of one student are an error."""
-    if not folder.is_dir():
-        raise ParameterError(f"{folder} is no folder; name the one that holds the submissions")
+def _report(output, run, graded):
+    """Score the results, choose each learner's attempt, write the reports, and return what counts."""
+    exams = _exams(output)
+    if not (output / "overrides.csv").exists():
+        (output / "overrides.csv").write_text(f"{','.join(OVERRIDES)}\n", encoding="utf-8")
+    overrides = read_overrides(output / "overrides.csv", exams, _students(run))
+    people = (
+        {learner["student_id"]: learner for learner in run["roster"]["learners"]} if run["roster"] else {}
+    )
+
+    def result_of(submission, result):
+        person = people.get(submission.student, {})
+        folder = submission.folder if _is_plain(submission.folder) else ""
+        who = {
+            "student_id": submission.student,
+            "name": person.get("name") or submission.name,
+            "email": person.get("email", ""),
+            "attempt": submission.attempt,
+            "late": submission.late,
+            "folder": folder,
+            "page": f"{folder}feedback.html" if folder else f"{slug(submission.student)}.html",
+            "in_roster": submission.student in people,
+        }
+        return scored(run, exams, result | who, overrides)
+
+    best = {}
+    for key, submission in _submissions(run).items():
+        ungraded = NOT_YET if submission.path else UNREADABLE | {"message": submission.problem}
+        result = graded.get(key) or ungraded
+        result = result_of(submission, result)
+        other = best.setdefault(submission.student, result)
+        if result["score"] is not None and (other["score"] is None or result["score"] > other["score"]):
+            best[submission.student] = result
+    for student in people.keys() - best.keys():
+        best[student] = result_of(Submission(student, "", attempt=0), MISSING)
+    ordered = [best[student] for student in sorted(best)]
+    reports.write_all(output, run, exams, ordered)
+    return ordered
+
+
+def _is_plain(folder):
+    """Return whether an LMS's name for a learner's folder may be the name of ours, as it came from an LMS."""
+    return folder == shown(folder) and len(os.fsencode(folder)) < 200 and not folder.startswith((".", "/"))
+
+
+def _submissions(run):
+    """Return {key: Submission}; of several by one student the first, the latest, has their id as key."""
     found = {}
-    for entry in sorted(folder.iterdir()):
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir() and not entry.is_symlink():
-            inside = sorted(p for p in entry.iterdir() if p.suffix == ".ipynb")
-            # With none or several there is nothing to grade; the folder itself is then what cannot be read.
-            student, path = entry.name, inside[0] if len(inside) == 1 else entry
-        elif entry.suffix == ".ipynb":
-            student, path = entry.stem, entry
-        else:
-            continue
-        student = os.fsencode(student).decode(errors="replace")  # a name need not be valid text
-        if student in found:
-            raise ParameterError(f"{student} submitted {found[student]} and {path}; leave one of them")
-        found[student] = path
-    if not found:
-        raise ParameterError(f"{folder} holds no .ipynb file")
+    for submission in run["submissions"]:
+        submission = Submission(**submission)
+        again = f"{submission.student} · attempt {submission.attempt}"
+        found[again if submission.student in found else submission.student] = submission
     return found
 
 
-def read_roster(path):
-    """Return {student id: {"name", "email"}} of a CSV file with the columns student_id, name, email."""
-    try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError(f"the roster {path} cannot be read: {error}") from None
-    if not rows or not {"student_id", "name", "email"} <= set(rows[0]):
+def _students(run):
+    """Return the ids of all learners, whether they submitted or not."""
+    people = run["roster"]["learners"] if run["roster"] else []
+    return {s["student"] for s in run["submissions"]} | {learner["student_id"] for learner in people}
+
+
+def _paths(output, run):
+    """Return {key: Path of the kept copy} of what can be graded."""
+    return {key: output.resolve() / s.path for key, s in _submissions(run).items() if s.path}
+
+
+def _read_run(output):
+    path = output / "run.json"
+    if not path.exists():
+        raise ParameterError(f"{output} holds no run; name the folder that `cnnlib grade` wrote")
+    run = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(run.get("submissions"), list):
+        raise ParameterError(f"{output} holds a run of an earlier version; grade into another folder")
+    return run
+
+
+def _old_run(output, lesson, given, resume):
+    """Return the run that is gone on with, or None for a new one.
+
+    Raises:
+        ParameterError: there is a run and no `resume`, it is another lesson's, or an option is not the run's.
+    """
+    if not (output / "run.json").exists():
+        # A run that was interrupted before it had a description has graded nothing: it begins anew.
+        begun = ("course", "exams.bin", "submissions")
+        if output.exists() and (
+            not output.is_dir() or any(entry.name not in begun for entry in output.iterdir())
+        ):
+            raise ParameterError(f"{output} is not empty; name a folder that does not exist yet")
+        return None
+    if not resume:
         raise ParameterError(
-            f"the roster {path} must have the columns student_id, name, email, and a row for each student"
+            f"{output} holds a run already; go on with it (--resume), or name another folder"
         )
-    return {row["student_id"]: {"name": row["name"] or "", "email": row["email"] or ""} for row in rows}
-
-
-def _open_run(output, described, resume):
-    """Return the description of a new run, or of the one that is gone on with."""
-    if (output / "run.json").exists():
-        if not resume:
+    run = _read_run(output)
+    if Path(run["lesson"]).stem != lesson.stem:
+        raise ParameterError(f"{output} holds a run of {Path(run['lesson']).stem}; name another folder")
+    for name in FIXED.keys() & given.keys():
+        if given[name] != run[name]:
             raise ParameterError(
-                f"{output} holds a run already; go on with it (--resume), or name another folder"
+                f"the run in {output} was begun with {name} {run[name]!r}, not {given[name]!r}; "
+                f"go on without --{name}, or name another folder"
             )
-        run = json.loads((output / "run.json").read_text(encoding="utf-8"))
-        if Path(run["lesson"]).stem != Path(described["lesson"]).stem:
-            raise ParameterError(f"{output} holds a run of {Path(run['lesson']).stem}; name another folder")
-        return run
-    # A run that was interrupted before it had a description has graded nothing: it begins anew.
-    if output.exists() and any(entry.name not in ("course", "exams.bin") for entry in output.iterdir()):
-        raise ParameterError(f"{output} is not empty; name a folder that does not exist yet")
+    return run
+
+
+def _check(lesson, run):
+    """Check the options that name exercises and numbers; return the exercises that count."""
+    found = {exercise.id: exercise for exercise in exercises(lesson.stem)}
+    named = [*(run["exercises"] or ()), *run["points"]]
+    if unknown := [name for name in named if name not in found]:
+        raise ParameterError(f"there is no exercise {unknown[0]!r}; {lesson.stem} has {', '.join(found)}")
+    asked = [e for e in found.values() if run["exercises"] is None or e.id in run["exercises"]]
+    if not asked:
+        raise ParameterError("--exercises names none; at least one must count")
+    for name, points in run["points"].items():
+        if name not in {exercise.id for exercise in asked}:
+            raise ParameterError(f"--points {name} is given, and --exercises leaves {name} out")
+        if not 0 < points < 1e6:
+            raise ParameterError(f"--points {name} is {points!r}; it must be a number above 0")
+    if not 0 <= run["late_penalty"] <= 100:
+        raise ParameterError(f"--late-penalty is {run['late_penalty']!r}; it must be from 0 to 100 percent")
+    return asked
+
+
+def _check_machine(output, run):
     if not all(map(importlib.util.find_spec, ("pytest", "nbval"))):
         raise ParameterError("grading needs pytest and nbval: pip install 'cnnlib[grading]'")
-    if described["isolation"] != "process" and not jail.available():
-        jail.start([], output, output, described["isolation"])  # raises, and says why
-    return _prepare(output, described)
+    if run["isolation"] != "process" and not jail.available():
+        jail.check(run["isolation"])  # raises, and says why
+
+
+def _exams(output):
+    return plain.loads((output / "exams.bin").read_bytes())["exams"]
 
 
 def _prepare(output, described):
     """Write what answers are graded with: the exams, the learners' package, the run's description."""
     lesson = Path(described["lesson"])
-    asked = exercises(lesson.stem)
+    asked = _check(lesson, described)
     output.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(output / "course", ignore_errors=True)
-    release_package(output / "course" / "cnnlib")
+    release_package(output / "course" / "cnnlib", [lesson.stem[:2]])
     (output / "course" / "data").symlink_to(DATA)
+    exams = [
+        exam
+        | {"points": described["points"].get(exam["id"], exam["points"]), "partial": described["partial"]}
+        for exam in (make_exam(e, described["seed"]) for e in asked)
+    ]
     setup = {
         "exercises": [{"id": e.id, "stub": e.stub} for e in asked],
-        "exams": [make_exam(e, described["seed"]) for e in asked],
+        "exams": exams,
         "providers": _providers(lesson),
     }
     with atomic_path(output / "exams.bin") as temporary:
@@ -266,13 +439,6 @@ def _stored_scores(output, students):
         if result
         for name, entry in result["exercises"].items()
     }
-
-
-def _sha256(path):
-    try:
-        return hashlib.sha256(read_bytes(path)).hexdigest()
-    except SubmissionError:
-        return ""
 
 
 def _write_json(path, value):

@@ -1,59 +1,44 @@
-"""The trusted side of the jail: it sends answers in and takes back what they return, believing nothing."""
+"""The trusted side of a jail: it sends an answer in and takes back what it returns, believing nothing."""
 
-import os
 import selectors
 import struct
-import tempfile
 import time
-from pathlib import Path
 
 from cnnlib.course.exercises import plain
 from cnnlib.course.exercises.judge import AnswerEnded
-from cnnlib.course.grading import jail
 
 REPLY_LIMIT = 64 << 20  # bytes
-START_SECONDS = 120  # importing torch on a busy machine
+TEXT_LIMIT = 2 << 20
+"""Bytes of a reply's JSON text, which grows twentyfold when it is read; arrays travel beside it."""
 
 
-class Worker:
-    """A jailed process that runs one learner's answers. `process` is None before `start` and after its end.
+class Answer:
+    """A jail in which one answer runs.
 
     Args:
-        course: folder with the learner's copy of cnnlib; see `jail.start`.
-        isolation: one of jail.LEVELS.
+        warden: jail.Warden, whose last jail has been ended.
+
+    Raises:
+        jail.JailError: there is no jail to be had.
     """
 
-    def __init__(self, course, isolation):
-        self.course, self.isolation = course, isolation
-        self.process = None
+    def __init__(self, warden):
+        self._warden, self._socket = warden, warden.fork()
+        self._socket.setblocking(False)
+        self._ended = None
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.stop()
+        self.end()
 
-    def stop(self):
-        """End the process and all that it started."""
-        if self.process is not None:
-            jail.stop(self.process)
-            self._home.cleanup()
-            self.process = None
-
-    def start(self):
-        """Start the process and wait until it is ready.
-
-        Raises:
-            jail.JailError: it cannot be started.
-        """
-        program = Path(__file__).with_name("worker.py").read_text(encoding="utf-8")
-        self._home = tempfile.TemporaryDirectory(prefix="answer-", ignore_cleanup_errors=True)
-        self.process = jail.start(["-c", program], self.course, self._home.name, self.isolation)
-        try:
-            self._receive("ready", time.monotonic() + START_SECONDS)
-        except AnswerEnded as ended:  # no answer has run yet, so it is not the learner's fault
-            self.stop()
-            raise jail.JailError(f"the jailed process did not start: {ended.verdict.message}") from None
+    def end(self, by_itself=False):
+        """End the jail and all that the answer started; return what `jail.Warden.end` told."""
+        if self._ended is None:
+            self._socket.close()
+            self._ended = self._warden.end(by_itself)
+        return self._ended
 
     def load(self, name, source, providers, deadline):
         """Run an answer's cell; `deadline` is a time.monotonic().
@@ -73,22 +58,11 @@ class Worker:
 
     def _request(self, request, key, deadline):
         data = plain.dumps(request)
-        try:
-            self._write(struct.pack(">I", len(data)) + data, deadline)
-            return self._receive(key, deadline)
-        except AnswerEnded as ended:
-            if ended.verdict.status in ("killed", "timeout"):
-                self.stop()
-            raise
-
-    def _receive(self, key, deadline):
+        self._write(struct.pack(">I", len(data)) + data, deadline)
         (length,) = struct.unpack(">I", self._read(4, deadline))
         if length > REPLY_LIMIT:
             raise AnswerEnded("killed", f"it sent back {length:,} bytes; {REPLY_LIMIT:,} are allowed")
-        try:
-            reply = plain.loads(self._read(length, deadline))
-        except plain.NotPlain:
-            raise AnswerEnded("killed", "it sent back what is no plain data") from None
+        reply = _parsed(self._read(length, deadline))
         if isinstance(reply, dict) and key in reply:
             return reply[key]
         if isinstance(reply, dict) and reply.get("ended") in ("error", "fail", "not attempted"):
@@ -96,37 +70,55 @@ class Worker:
         raise AnswerEnded("killed", "it sent back something else than a result")
 
     def _read(self, count, deadline):
-        stream, parts = self.process.stdout.fileno(), []
-        while count:
-            self._wait(stream, selectors.EVENT_READ, deadline)
-            part = os.read(stream, min(count, 1 << 20))
-            if not part:
-                raise AnswerEnded("killed", f"its process ended{self._reason()}")
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts)
-
-    def _write(self, data, deadline):
-        stream, view = self.process.stdin.fileno(), memoryview(data)
-        os.set_blocking(stream, False)
-        while view:
-            self._wait(stream, selectors.EVENT_WRITE, deadline)
+        data = bytearray()
+        while len(data) < count:
+            self._wait(selectors.EVENT_READ, deadline)
             try:
-                view = view[os.write(stream, view[: 1 << 16]) :]
+                part = self._socket.recv(min(count - len(data), 1 << 20))
             except BlockingIOError:
                 continue
-            except BrokenPipeError:
-                raise AnswerEnded("killed", f"its process ended{self._reason()}") from None
+            except OSError:
+                part = b""
+            if not part:
+                self._gone()
+            data += part
+        return bytes(data)
 
-    def _wait(self, stream, event, deadline):
+    def _write(self, data, deadline):
+        view = memoryview(data)
+        while view:
+            self._wait(selectors.EVENT_WRITE, deadline)
+            try:
+                view = view[self._socket.send(view[: 1 << 16]) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                self._gone()
+
+    def _wait(self, event, deadline):
         with selectors.DefaultSelector() as selector:
-            selector.register(stream, event)
+            selector.register(self._socket, event)
             if not selector.select(max(0.0, deadline - time.monotonic())):
                 raise AnswerEnded("timeout", "it took too long")
 
-    def _reason(self):
-        try:
-            code = self.process.wait(timeout=2)
-        except Exception:
-            return ""
-        return f" (signal {-code})" if code < 0 else f" (exit status {code})"
+    def _gone(self):
+        code = self.end(by_itself=True)["code"]
+        reason = "" if code is None else f" (signal {-code})" if code < 0 else f" (exit status {code})"
+        raise AnswerEnded("killed", f"its process ended{reason}")
+
+
+def _parsed(data):
+    """Return the plain data that a reply holds.
+
+    Raises:
+        AnswerEnded: it holds none, or one that would cost the grader too much.
+    """
+    text = int.from_bytes(data[:4])
+    if text > TEXT_LIMIT:
+        raise AnswerEnded("killed", f"it sent back {text:,} bytes of text; {TEXT_LIMIT:,} are allowed")
+    try:
+        return plain.loads(data)
+    except plain.NotPlain:
+        raise AnswerEnded("killed", "it sent back what is no plain data") from None
+    except MemoryError:
+        raise AnswerEnded("killed", "it sent back more than the grader has memory for") from None

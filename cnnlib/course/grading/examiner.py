@@ -1,70 +1,97 @@
 """What the graded notebook's check cells call, in a kernel that never runs a learner's code.
 
-The folder of the job holds `job.bin`, plain data: the course's folder, the isolation, the exams, and the
-answers as text. Each `examine` leaves one line in `verdicts.jsonl`.
+The folder of the job holds `job.bin`, plain data: the course's folder, the isolation, the exams, and each
+submission's answers as text. Each `examine` leaves one line in `verdicts.jsonl`. Every answer has a jail of
+its own, so none is the worse for what another did.
 """
 
-import atexit
+import contextlib
+import ctypes
 import functools
 import json
+import resource
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 from cnnlib.course.exercises import judge, plain
 from cnnlib.course.exercises.judge import AnswerEnded, Verdict
-from cnnlib.course.grading.client import Worker
+from cnnlib.course.grading.client import Answer
+from cnnlib.course.grading.jail import JailError, Warden
+
+MEMORY = 1 << 30
+"""Bytes that this process may take beyond what it has at the start, whatever answers send back."""
+WARDEN = ("course", "isolation", "group", "modules")
+"""What a job says of the warden."""
+BUSY = 0.8
+"""A timeout counts at once when the answer had this share of its time as processor time; otherwise the
+machine may have been busy, and the answer is tried again when nothing else runs."""
 
 
 class AnswerFailed(Exception):  # noqa: N818 - it fails the notebook's cell, by which nbval decides
     """An answer that did not pass."""
 
 
-def examine(exercise_id, folder="."):
-    """Examine one answer in the jail; raise AnswerFailed where it does not pass.
+def begin():
+    """Tie this process to the one that started it, and limit its memory."""
+    with contextlib.suppress(AttributeError):  # not Linux
+        ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (size + MEMORY, most))
+
+
+def examine(key, exercise_id, folder="."):
+    """Examine one answer in a jail; raise AnswerFailed where it does not pass.
 
     Args:
+        key: which of the job's submissions, str.
         exercise_id: such as "02.output_shape".
         folder: the job's folder; nbval runs a notebook in its own.
     """
-    job, worker = _job(str(Path(folder).resolve()))
-    exam = job["exams"][exercise_id]
-    answer = job["answers"][exercise_id]
+    job, warden = _job(str(Path(folder).resolve()))
+    exam, submission = job["exams"][exercise_id], job["submissions"][key]
+    answer, again, isolation = submission["answers"][exercise_id], False, ""
     started = time.monotonic()
     if answer["status"]:
         verdict = Verdict(answer["status"], answer["message"])
     else:
-        verdict = _ask(worker, exam, answer["source"], job["providers"])
-    line = {
-        "id": exercise_id,
-        "status": verdict.status,
-        "message": verdict.message,
-        "seconds": round(time.monotonic() - started, 3),
-    }
+        try:
+            providers = job["providers"] + submission["providers"]
+            isolation = warden().isolation
+            verdict, again = _ask(warden(), exam, answer["source"], providers)
+        except JailError as error:
+            verdict = Verdict("grader error", str(error))
+    seconds = round(time.monotonic() - started, 3)
+    line = asdict(verdict) | {"again": again, "isolation": isolation, "seconds": seconds}
     with (Path(folder) / "verdicts.jsonl").open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+        file.write(json.dumps({"key": key, "id": exercise_id} | line) + "\n")
     if not verdict.passed:
         raise AnswerFailed(verdict.status)
 
 
-def _ask(worker, exam, source, providers):
+def _ask(warden, exam, source, providers):
+    """Return (verdict, whether the answer deserves to be tried again alone)."""
     name = exam["id"].partition(".")[2]
-    deadline = time.monotonic() + exam["seconds"]
-    if worker.process is None:
-        worker.start()
-        deadline = time.monotonic() + exam["seconds"]  # starting Python is not the answer's time
-    try:
-        worker.load(name, source, providers, deadline)
-        verdict = judge.examine(exam, lambda case: worker.call(name, case, deadline))
-    except AnswerEnded as ended:
-        verdict = ended.verdict
+    with Answer(warden) as answer:
+        deadline = time.monotonic() + exam["seconds"]
+        try:
+            answer.load(name, source, providers, deadline)
+            verdict = judge.examine(exam, lambda case: answer.call(name, case, deadline))
+        except AnswerEnded as ended:
+            verdict = ended.verdict
+        except MemoryError:
+            verdict = Verdict("killed", "comparing what it sent back takes more memory than the grader has")
+        ended = answer.end()
     if verdict.status == "timeout":
-        return Verdict("timeout", f"it took longer than the {exam['seconds']:g} s that all cases may take")
-    return verdict
+        limit = f"it took longer than the {exam['seconds']:g} s that all cases may take"
+        return Verdict("timeout", limit), ended["seconds"] < BUSY * exam["seconds"]
+    return verdict, verdict.status == "killed" and ended["code"] == -9
 
 
 @functools.cache
 def _job(folder):
+    """Return the job of a folder, and a function that returns its warden, started when first asked for."""
     job = plain.loads((Path(folder) / "job.bin").read_bytes())
-    worker = Worker(job["course"], job["isolation"])
-    atexit.register(worker.stop)
-    return job, worker
+    return job, functools.cache(lambda: Warden(*(job[name] for name in WARDEN)))

@@ -1,197 +1,304 @@
-"""A jail for code that nobody vouches for, made of what Linux offers every user.
+"""Jails for code that nobody vouches for: what they show and allow, and starting the warden that makes them.
 
-The jailed process sees a small read-only file system (system libraries, Python, the learner's copy of the
-course), an empty home that vanishes with it, no network, no other process, and limits on memory, processes,
-open files and file size. Built with unshare, mount, pivot_root, setpriv and prlimit of util-linux.
+How a jail is made stands in `warden`; this is the side that the grader imports.
 """
 
 import contextlib
 import functools
+import json
 import os
-import resource
-import shutil
+import secrets
+import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
 from pathlib import Path
 
+from cnnlib.ground.env import ROOT
 from cnnlib.ground.errors import CnnlibError
 
+CGROUPS = Path("/sys/fs/cgroup")
 LEVELS = ("namespaces", "process")
 """Levels of isolation, the strongest first. "process" limits resources only: an answer could read this user's
 files and use the network."""
 
-MEMORY = 3 << 30  # bytes of address space; torch alone takes nearly 2 GiB
+MEMORY = 1536 << 20  # bytes for an answer, beyond what the warden's torch has reserved
 PROCESSES = 64  # threads count too
 FILE_SIZE = 64 << 20
 OPEN_FILES = 256
-
-SCRIPT = """
-set -eu
-root=$1; uid=$2; shift 2
-mount -t tmpfs -o size=16m,mode=755,nosuid,nodev tmpfs "$root"
-mkdir "$root/tmp"  # first of all: what is shown read-only may lie in the real /tmp
-mount -t tmpfs -o size=128m,mode=1777,nosuid,nodev tmpfs "$root/tmp"
-while [ "$1" != -- ]; do
-    mkdir -p "$root$2"
-    mount --bind "$1" "$root$2"
-    mount -o remount,bind,ro,nosuid,nodev "$root$2"
-    shift 2
-done
-shift
-for name in bin sbin lib lib32 lib64; do
-    if [ -L /$name ]; then
-        cp -P /$name "$root/$name"
-    elif [ -d /$name ]; then
-        mkdir -p "$root/$name"
-        mount --bind /$name "$root/$name"
-        mount -o remount,bind,ro,nosuid,nodev "$root/$name"
-    fi
-done
-mkdir "$root/proc" "$root/dev" "$root/old"
-mount -t proc -o nosuid,nodev,noexec proc "$root/proc"
-for name in null zero random urandom; do
-    touch "$root/dev/$name"
-    mount --bind /dev/$name "$root/dev/$name"
-done
-ln -s /tmp "$root/dev/shm"
-cd "$root"
-pivot_root . old
-cd /tmp
-umount -l /old
-rmdir /old
-mount -o remount,ro,nosuid,nodev /
-echo 1000 > /proc/self/oom_score_adj  # when memory runs out, this goes first
-if [ "$uid" != 0 ]; then
-    set -- setpriv --reuid="$uid" --regid="$uid" --clear-groups --no-new-privs --bounding-set=-all -- "$@"
-else
-    set -- setpriv --no-new-privs --bounding-set=-all -- "$@"
-fi
-exec "$@"
-"""
+HOME_SIZE = 128 << 20
+USER = 200_000 + os.getpid() % 400_000  # where root makes the jail; nobody else's
+START_SECONDS = 120  # importing torch on a busy machine
 
 
 class JailError(CnnlibError):
     """This machine cannot isolate answers as it was asked to."""
 
 
-def start(arguments, course, home, isolation):
-    """Start a Python program in a jail.
+class Warden:
+    """A process that forks jails, one at a time; see `warden`. It ends with this process at the latest.
 
     Args:
-        arguments: list of str for Python: ["-c", program].
-        course: folder with the learner's copy of cnnlib, and data beside it; /course in the jail.
-        home: empty folder that the program may write in, where the isolation is "process".
+        course: folder with the learner's copy of cnnlib, and data beside it.
         isolation: one of LEVELS.
+        group: path of a control group that limits a jail's memory as a whole, or None; see `memory_group`.
 
-    Returns:
-        subprocess.Popen with pipes for standard input and output. `stop` ends it and all its children.
+        modules: names of what answers are likely to import; it is imported once, if it can be.
+        way, worker: for tests: as `available` returns it; another program than `worker`.
+
+    Attributes:
+        isolation: str, the level, and what it lacks on this machine.
 
     Raises:
-        JailError: the level is not available here.
+        JailError: the isolation is not available here, or the jail cannot import what answers need.
     """
+
+    def __init__(self, course, isolation, group=None, modules=(), *, way=None, worker=None):
+        if way is None:
+            check(isolation)
+            way = available() if isolation == "namespaces" else ""
+        worker = worker or Path(__file__).with_name("worker.py").read_text(encoding="utf-8")
+        self._forked = False
+        self._folder = tempfile.TemporaryDirectory(prefix="jail-", ignore_cleanup_errors=True)
+        self._control, theirs = socket.socketpair()
+        with theirs, contextlib.ExitStack() as undo:
+            undo.callback(self._folder.cleanup)
+            undo.callback(self._control.close)
+            config = {"modules": list(modules), "worker": worker, "uid": USER if way == "root" else 0}
+            self._process = _start(Path(course), isolation, self._folder.name, group, theirs, config)
+            undo.pop_all()
+        self._replies = self._control.makefile("rb")
+        try:
+            filtered = self._order(b"", "ready", START_SECONDS)["filtered"]
+        except JailError:
+            self.stop()
+            raise
+        self.isolation = isolation
+        if isolation == "namespaces":
+            self.isolation += "" if group else ", memory limited for each process by itself"
+            self.isolation += "" if filtered else ", system calls not filtered"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+    def fork(self):
+        """Return a socket to a new jail.
+
+        Raises:
+            JailError: it cannot be made.
+        """
+        if self._forked:
+            raise RuntimeError("the last jail has not been ended")
+        ours, theirs = socket.socketpair()
+        with theirs:
+            socket.send_fds(self._control, [b"F"], [theirs.fileno()])
+        try:
+            self._order(b"", "forked", START_SECONDS)
+        except JailError:
+            ours.close()
+            raise
+        self._forked = True
+        return ours
+
+    def end(self, by_itself=False):
+        """End the jail and all that it started.
+
+        Args:
+            by_itself: its socket is closed: it may be about to end, and its status is worth a moment.
+
+        Returns:
+            dict: "code", exit status or -signal, None where it was ended here; "seconds" of processor time.
+        """
+        self._forked = False
+        return self._order(b"E" if by_itself else b"K", "ended", START_SECONDS)
+
+    def stop(self):
+        """End the warden, with the jail where there is one."""
+        for stream in (self._replies, self._control):
+            with contextlib.suppress(OSError):
+                stream.close()
+        try:
+            self._process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._folder.cleanup()
+
+    def _order(self, order, key, seconds):
+        try:
+            self._control.settimeout(seconds)
+            self._control.sendall(order)
+            reply = json.loads(self._replies.readline() or '{"failed": "its process ended"}')
+        except OSError as error:
+            reply = {"failed": str(error)}
+        if key not in reply:
+            raise JailError(f"the jail could not be made: {reply.get('failed')}")
+        return reply[key]
+
+
+def check(isolation):
+    """Raise JailError where answers cannot be isolated so."""
     if isolation not in LEVELS:
         raise JailError(f"isolation is {isolation!r}; it must be one of {', '.join(LEVELS)}")
     if isolation == "namespaces" and not available():
         raise JailError(
-            "this machine does not allow the namespaces that keep answers apart (Linux with util-linux and "
+            "this machine does not allow the namespaces that keep answers apart (Linux 5.12 or later with "
             'user namespaces); grade on one that does, or accept with isolation="process" that answers can '
             "read your files and use your network"
         )
-    if isolation == "namespaces":
-        command = _jailed([sys.executable, *arguments], Path(course), available())
-        environment, limit = _environment("/course", "/tmp"), None
-    else:
-        command = [sys.executable, *arguments]
-        environment, limit = _environment(course, home), _limits
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=environment,
-        cwd=environment["HOME"] if limit else "/",
-        start_new_session=True,
-        preexec_fn=limit,
-    )
-
-
-def stop(process):
-    """Kill a jailed process and everything it started, and wait for its end."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, 9)  # a pid namespace dies with its first process, whatever groups it has
-    for stream in (process.stdin, process.stdout):
-        with contextlib.suppress(OSError):
-            stream.close()
-    process.wait()
 
 
 @functools.cache
 def available():
     """Return how this machine can make a jail of namespaces: "root", "user", or "" for not at all."""
-    if sys.platform != "linux" or not all(map(shutil.which, ("unshare", "setpriv", "prlimit", "mount"))):
+    if sys.platform != "linux":
         return ""
-    with tempfile.TemporaryDirectory() as course:
-        (Path(course) / "cnnlib").mkdir()
-        for way in ("root", "user") if os.geteuid() == 0 else ("user",):
-            command = _jailed(["/bin/sh", "-c", "exit 42"], Path(course), way)
-            if subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).returncode == 42:
-                return way
+    for way in ("root", "user") if os.geteuid() == 0 else ("user",):
+        try:
+            with Warden("/nowhere", "namespaces", way=way, worker=PROBE) as warden, warden.fork() as answer:
+                if answer.recv(10) == b"inside":
+                    return way
+        except JailError:
+            continue
     return ""
 
 
-def _jailed(command, course, way):
-    root = way == "root"
-    binds = {"/usr": "/usr"}
-    for path in (sys.base_prefix, sys.prefix, sysconfig.get_path("stdlib")):
-        if not Path(path).is_relative_to("/usr"):
-            binds[path] = path
-    binds[str(course / "cnnlib")] = "/course/cnnlib"
-    if (course / "data").exists():
-        binds[str((course / "data").resolve())] = "/course/data"
-    for path in {sys.prefix, sys.base_prefix}:  # a cnnlib that is installed there holds the solutions
-        for package in Path(path).glob("lib/python*/site-packages/cnnlib"):
-            binds[_empty().name] = str(package)
-    uid = 200_000 + os.getpid() % 400_000 if root else 0  # of its own, so that processes are counted apart
-    limits = [
-        f"--as={MEMORY}",
-        f"--nproc={PROCESSES}",
-        f"--fsize={FILE_SIZE}",
-        f"--nofile={OPEN_FILES}",
-        "--core=0",
-    ]
-    return [
-        "unshare",
-        *([] if root else ["--user", "--map-root-user"]),
-        *("--mount", "--pid", "--net", "--ipc", "--uts", "--fork", "--kill-child=KILL"),
-        *("sh", "-c", SCRIPT, "jail", "/mnt", str(uid)),
-        *(part for bind in binds.items() for part in bind),
-        *("--", "prlimit", *limits, "--", *command),
-    ]
+@contextlib.contextmanager
+def memory_group():
+    """Make a control group that limits the memory of what is in it to MEMORY, and remove it afterwards.
+
+    Yields:
+        Path, or None where this user may not make one. Then each process of a jail is limited by itself.
+    """
+    group = next(filter(None, (_new_group(parent, limit) for parent, limit in _places())), None)
+    try:
+        yield group
+    finally:
+        if group:
+            with contextlib.suppress(OSError):
+                group.rmdir()
+
+
+def _places():
+    """Return (folder in which a control group may be made, the name of its limit) pairs, version 2 and 1."""
+    found = []
+    for line in _read(Path("/proc/self/cgroup")).splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            own = CGROUPS / path.lstrip("/")
+            found += [(folder, "memory.max") for folder in (own, own.parent)]
+        elif "memory" in controllers.split(","):
+            found.append((CGROUPS / controllers / path.lstrip("/"), "memory.limit_in_bytes"))
+    return found
+
+
+def _new_group(parent, limit):
+    """Return a new group below `parent` that this process may fill, or None."""
+    with contextlib.suppress(OSError):
+        for old in parent.glob("cnnlib-*-*"):  # of a run that was killed
+            if not Path("/proc", old.name.split("-")[1]).exists():
+                with contextlib.suppress(OSError):
+                    old.rmdir()
+        group = parent / f"cnnlib-{os.getpid()}-{secrets.token_hex(4)}"
+        group.mkdir()
+        try:
+            (group / limit).write_text(str(MEMORY))
+            for name, value in (("memory.swap.max", 0), ("memory.memsw.limit_in_bytes", MEMORY)):
+                if (group / name).exists():
+                    (group / name).write_text(str(value))
+            enter = ["/bin/sh", "-c", 'echo 0 > "$0/cgroup.procs"', str(group)]
+            subprocess.run(enter, check=True, stderr=subprocess.DEVNULL)
+            return group
+        except (OSError, subprocess.CalledProcessError):
+            group.rmdir()
+    return None
+
+
+def _read(path):
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+PROBE = "import os\n\ndef serve(descriptor):\n    os.write(descriptor, b'inside')\n"
+
+
+def _start(course, isolation, folder, group, control, config):
+    program = Path(__file__).with_name("warden.py").read_text(encoding="utf-8")
+    apart = isolation == "namespaces"
+    config |= {
+        "isolation": isolation,
+        "root": folder,
+        "home": folder,
+        "binds": _binds(course) if apart else [],
+        "group": f"{group}/cgroup.procs" if group else "",
+        "memory": MEMORY,
+        "processes": PROCESSES,
+        "file_size": FILE_SIZE,
+        "open_files": OPEN_FILES,
+        "home_size": HOME_SIZE,
+    }
+    home, course = ("/tmp", "/course") if apart else (folder, str(course))
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", program, json.dumps(config)],
+            stdin=control,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env={
+                "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
+                "HOME": home,
+                "LANG": "C.UTF-8",
+                "PYTHONPATH": os.pathsep.join([course, *extra_paths()]),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "PYTHONNOUSERSITE": "1",
+                "PYTHONHASHSEED": "0",
+                "OMP_NUM_THREADS": "1",
+                "OPENBLAS_NUM_THREADS": "1",
+                "MPLBACKEND": "agg",
+                "MPLCONFIGDIR": home,
+            },
+            cwd="/",
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise JailError(f"the jail could not be made: {error}") from None
 
 
 @functools.cache
-def _empty():
-    return tempfile.TemporaryDirectory(prefix="empty-")  # it goes when this process ends
+def _paths():
+    """Return where a fresh Python looks for packages: not in the working folder, nor beside a script."""
+    command = [sys.executable, "-P", "-c", "import sys; print(*sys.path, sep='\\0')"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
+    found = [Path(name) for name in shown.strip("\n").split("\0") if name]
+    return [path for path in found if path.is_dir() and not ROOT.is_relative_to(path)]
 
 
-def _environment(course, home):
-    return {
-        "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
-        "HOME": str(home),
-        "LANG": "C.UTF-8",
-        "PYTHONPATH": str(course),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "PYTHONNOUSERSITE": "1",
-        "OMP_NUM_THREADS": "1",
-        "MPLBACKEND": "agg",
-        "MPLCONFIGDIR": str(home),
-    }
+def extra_paths():
+    """Return the folders of packages outside Python's own: a user's site, what PYTHONPATH or .pth name."""
+    homes = [Path(home) for home in (sys.base_prefix, sys.prefix, sysconfig.get_path("stdlib"))]
+    return [str(path) for path in _paths() if not any(path.is_relative_to(home) for home in homes)]
 
 
-def _limits():
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_SIZE, FILE_SIZE))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (OPEN_FILES, OPEN_FILES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+def _binds(course):
+    """Return [source, target] of each folder that a jail shows; source None: one that it hides."""
+    shown = ["/usr", sys.base_prefix, sys.prefix, sysconfig.get_path("stdlib"), *extra_paths()]
+    hidden = [ROOT, os.environ.get("CNNLIB_EXERCISES"), *(path / "cnnlib" for path in _paths())]
+    wishes = {Path(folder).absolute(): False for folder in hidden if folder}
+    wishes |= {Path(folder).absolute(): True for folder in shown}
+    binds, seen = [], {}
+    for folder in sorted(wishes, key=lambda path: len(path.parts)):  # what lies deeper overrides
+        above = [seen[parent] for parent in folder.parents if parent in seen]
+        if wishes[folder] != (above[0] if above else False):
+            seen[folder] = wishes[folder]
+            binds.append([str(folder) if wishes[folder] else None, str(folder)])
+    if (course / "cnnlib").exists():
+        binds.append([str(course / "cnnlib"), "/course/cnnlib"])
+    if (course / "data").exists():
+        binds.append([str((course / "data").resolve()), "/course/data"])
+    return binds

@@ -1,9 +1,11 @@
-"""Grading one submission: the answers into the pristine notebook, nbval to decide, the results out."""
+"""Grading a few submissions: their answers into a pristine notebook, nbval to decide, the results out."""
 
+import ast
 import contextlib
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,50 +15,78 @@ from pathlib import Path
 import nbformat
 
 from cnnlib.course.exercises import plain
+from cnnlib.course.grading import jail
 from cnnlib.course.grading.submission import SubmissionError, code_cells, find_answers, read_bytes
 
 PLUGIN = Path(__file__).parent / "plugin"
 HEARD = ("PYTEST", "IPYTHON", "JUPYTER", "PYTHON")
 """Environment variables with these beginnings would configure the graded run; it does not get them."""
-SPARE_SECONDS = 300
-"""What a graded notebook may take beyond the time of its answers: starting kernels on a busy machine."""
+SPARE_SECONDS = 200
+"""What a cell, or the whole notebook, may take beyond its answers' time: starts on a busy machine."""
+
+
+OPTIMIZER = ["torch._dynamo"]
+"""What an optimizer's first step imports, for seconds: the warden does so once, where some answer trains."""
 
 
 class GraderError(RuntimeError):
     """The grader itself failed; the learner is not to blame, and gets no score."""
 
 
-def grade_submission(job):
-    """Grade one submission; whatever it holds, return a result.
+def grade_submissions(job):
+    """Grade some submissions; whatever one holds, it harms no other.
 
     Args:
-        job: dict of plain data with "path" (the submission), "folder" (the run's), "isolation", "lesson".
+        job: dict of plain data with "folder" (the run's), "isolation", "paths" {key: path of a submission},
+            and "only" {key: ids of the exercises to be examined}; a key that lacks there: all.
 
     Returns:
-        dict: sha256, status ("graded", "unreadable" or "grader error"), message, flags, and for each
-        exercise id in "exercises": status, message, score, max_score, seconds, source.
+        {key: dict}: sha256, status ("graded", "unreadable" or "grader error"), message, flags, isolation
+        (as it was in force), and for each exercise id in "exercises": status, message, score, max_score,
+        seconds, source, again (whether it should be tried again when the machine does nothing else).
     """
-    result = {"sha256": "", "status": "unreadable", "message": "", "flags": [], "exercises": {}}
-    try:
-        return _grade(job, result)
-    except SubmissionError as error:
-        return result | {"message": str(error)}
-    except GraderError as error:
-        return result | {"status": "grader error", "message": str(error)}
-    except Exception as error:  # whatever it is, the others in the batch must not suffer from it
-        return result | {"status": "grader error", "message": f"{type(error).__name__}: {str(error)[:500]}"}
-
-
-def _grade(job, result):
-    """Fill `result`, which keeps what is known when this ends early, and return it."""
     setup = plain.loads((Path(job["folder"]) / "exams.bin").read_bytes())
-    content = read_bytes(job["path"])
+    results, asked = {}, {}
+    for key, path in job["paths"].items():
+        results[key] = {"sha256": "", "status": "unreadable", "message": "", "flags": [], "exercises": {}}
+        try:
+            asked[key] = _read(path, setup, results[key], job["only"].get(key))
+        except SubmissionError as error:
+            results[key]["message"] = str(error)
+        except Exception as error:  # whatever it is, the others in the batch must not suffer from it
+            results[key] |= GRADER_ERROR | {"message": f"{type(error).__name__}: {str(error)[:500]}"}
+    for key, verdicts in _decide_all(asked, setup, job).items():
+        if isinstance(verdicts, GraderError):
+            results[key] |= GRADER_ERROR | {"message": str(verdicts)}
+        else:
+            _fill(results[key], setup["exams"], asked[key]["answers"], verdicts)
+            results[key]["isolation"] = results[key]["isolation"] or job["isolation"]
+    return results
+
+
+GRADER_ERROR = {"status": "grader error", "message": ""}
+
+
+def _read(path, setup, result, only):
+    """Return what is asked of a submission; `result` gets what is known of it."""
+    content = read_bytes(path)
     result["sha256"] = hashlib.sha256(content).hexdigest()
     cells, result["flags"] = code_cells(content)
     answers = find_answers(cells, setup["exercises"])
-    verdicts = _decide(answers, [*setup["providers"], *(cell.source for cell in cells)], setup, job)
-    for exam in setup["exams"]:
-        answer, verdict = answers[exam["id"]], verdicts[exam["id"]]
+    return {
+        "answers": {i: answers[i] for i in answers if only is None or i in only},
+        "providers": [cell.source for cell in cells],
+    }
+
+
+def _fill(result, exams, answers, verdicts):
+    """Put the verdicts on a submission into its result."""
+    isolation = ""
+    for exam in exams:
+        if (answer := answers.get(exam["id"])) is None:
+            continue
+        verdict = verdicts[exam["id"]]
+        isolation = verdict.pop("isolation") or isolation
         result["exercises"][exam["id"]] = {
             **verdict,
             "score": exam["points"] if verdict["status"] == "pass" else 0,
@@ -64,50 +94,102 @@ def _grade(job, result):
             "source": answer.source,
         }
         result["flags"] += [f"{exam['id']}: {flag}" for flag in answer.flags]
-    return result | {"status": "graded"}
+    result |= {"status": "graded", "isolation": isolation}
 
 
-def graded_notebook(exams, answers):
-    """Return the notebook that nbval runs: the answers as text that no kernel executes, and their checks."""
-    cells = [nbformat.v4.new_code_cell("from cnnlib.course.grading.examiner import examine", id="start")]
-    for exam in exams:
-        name = exam["id"].partition(".")[2]
-        cells.append(nbformat.v4.new_raw_cell(answers[exam["id"]].source, id=f"exercise-{name}"))
-        cells.append(nbformat.v4.new_code_cell(f'examine("{exam["id"]}")', id=f"check-{name}"))
-    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+# --- deciding -----------------------------------------------------------------------------------
 
 
-def _decide(answers, providers, setup, job):
-    """Return {exercise id: {"status", "message", "seconds"}}, as nbval and the examiner agree."""
-    folder = Path(tempfile.mkdtemp(prefix="grade-"))
+def _decide_all(asked, setup, job):
+    """Return {key: verdicts or GraderError}; where one notebook for all does not tell, one for each."""
+    found = _decide(asked, setup, job) if asked else {}
+    unsure, failures = [key for key in found if isinstance(found[key], GraderError)], 0
+    for key in unsure if len(asked) > 1 else ():
+        if failures == 2:  # it is not the submissions
+            break
+        found |= _decide({key: asked[key]}, setup, job)
+        failures = failures + 1 if isinstance(found[key], GraderError) else 0
+    return found
+
+
+def _decide(asked, setup, job):
+    """Return {key: {exercise id: verdict as a dict}}, as nbval and the examiner agree, or GraderErrors."""
+    working = Path(job["folder"]) / "working"
+    working.mkdir(exist_ok=True)
+    folder = Path(tempfile.mkdtemp(dir=working))
     try:
-        exams = {exam["id"]: exam for exam in setup["exams"]}
-        described = {
-            "course": str(Path(job["folder"]) / "course"),
-            "isolation": job["isolation"],
-            "exams": exams,
-            "answers": {
-                i: {"source": a.source, "status": a.status, "message": a.message} for i, a in answers.items()
-            },
-            "providers": providers,
-        }
-        (folder / "job.bin").write_bytes(plain.dumps(described))
-        nbformat.write(graded_notebook(setup["exams"], answers), folder / "graded.ipynb")
-        output = _nbval(folder, sum(exam["seconds"] for exam in setup["exams"]) + SPARE_SECONDS)
-        return _agreed(folder, exams, output)
+        with jail.memory_group() as group:
+            described = {
+                "course": str(Path(job["folder"]) / "course"),
+                "isolation": job["isolation"],
+                "group": group and str(group),
+                "modules": imported(setup["providers"]) + (OPTIMIZER if _trains(asked) else []),
+                "exams": {exam["id"]: exam for exam in setup["exams"]},
+                "providers": setup["providers"],
+                "submissions": {key: _described(each) for key, each in asked.items()},
+            }
+            (folder / "job.bin").write_bytes(plain.dumps(described))
+            nbformat.write(graded_notebook(asked), folder / "graded.ipynb")
+            limits = {exam["id"]: exam["seconds"] for exam in setup["exams"]}
+            seconds = [limits[i] for each in asked.values() for i in each["answers"]]
+            output = _nbval(folder, max(seconds, default=0), sum(seconds))
+        return _agreed(folder, asked, output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _nbval(folder, seconds):
+def imported(sources):
+    """Return the names of the modules that a lesson's cells import."""
+    names = []
+    for source in sources:
+        with contextlib.suppress(SyntaxError):
+            for node in ast.walk(ast.parse(re.sub(r"^[ \t]*[%!].*", "", source, flags=re.MULTILINE))):
+                if isinstance(node, ast.Import):
+                    names += [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    names += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return sorted({*names})
+
+
+def _trains(asked):
+    return any("optim" in answer.source for each in asked.values() for answer in each["answers"].values())
+
+
+def _described(asked):
+    answers = {
+        i: {"source": answer.source, "status": answer.status, "message": answer.message}
+        for i, answer in asked["answers"].items()
+    }
+    return {"answers": answers, "providers": asked["providers"]}
+
+
+def graded_notebook(asked):
+    """Return the notebook that nbval runs: answers as text that no kernel executes, each with its check."""
+    start = "from cnnlib.course.grading.examiner import begin, examine\n\nbegin()"
+    cells = [nbformat.v4.new_code_cell(start, id="start")]
+    for number, (key, each) in enumerate(asked.items()):
+        for exercise_id, answer in each["answers"].items():
+            cells.append(nbformat.v4.new_raw_cell(answer.source, id=_cell_id("answer", number, exercise_id)))
+            check = f"examine({key!r}, {exercise_id!r})"
+            cells.append(nbformat.v4.new_code_cell(check, id=_cell_id("check", number, exercise_id)))
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+
+
+def _cell_id(kind, number, exercise_id):
+    return f"{kind}-{number}-{exercise_id.partition('.')[2]}"[:64]
+
+
+def _nbval(folder, cell_seconds, seconds):
     """Run nbval in the folder, deaf to every configuration file and start-up file; return what it printed."""
+    cell_seconds, seconds = int(cell_seconds + SPARE_SECONDS), seconds + SPARE_SECONDS
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(HEARD)},
         "HOME": str(folder),
+        "TMPDIR": str(folder),  # what its kernel leaves behind goes with it
         "IPYTHONDIR": str(folder / "ipython"),
         "JUPYTER_CONFIG_DIR": str(folder / "jupyter"),
-        "PYTHONPATH": str(PLUGIN),
+        "PYTHONPATH": os.pathsep.join([str(PLUGIN), *jail.extra_paths()]),
         "PYTHONNOUSERSITE": "1",
         "NBVAL_OUTCOMES": str(folder / "outcomes.json"),
         "OMP_NUM_THREADS": "1",
@@ -116,7 +198,7 @@ def _nbval(folder, seconds):
         *(sys.executable, "-m", "pytest", "--nbval-lax", "graded.ipynb", "-q"),
         *("--noconftest", "-c", os.devnull, "--rootdir", "."),
         *("-p", "no:cacheprovider", "-p", "nbval_outcomes"),
-        *("--nbval-current-env", "--nbval-cell-timeout", str(int(seconds)), "--tb=line"),
+        *("--nbval-current-env", "--nbval-cell-timeout", str(cell_seconds), "--tb=line"),
     ]
     process = subprocess.Popen(
         command,
@@ -138,15 +220,29 @@ def _nbval(folder, seconds):
     return output.decode(errors="replace")
 
 
-def _agreed(folder, exams, output):
-    try:
+def _agreed(folder, asked, output):
+    """Return {key: verdicts}; a GraderError where nbval and the examiner do not both know, and agree."""
+    verdicts, outcomes = {}, {}
+    with contextlib.suppress(OSError, ValueError):
         outcomes = json.loads((folder / "outcomes.json").read_text())
-        lines = (folder / "verdicts.jsonl").read_text(encoding="utf-8").splitlines()
-        verdicts = {verdict.pop("id"): verdict for verdict in map(json.loads, lines)}
-    except (OSError, ValueError):
-        raise GraderError(f"the graded notebook did not run:\n{output[-2000:]}") from None
-    for exercise_id in exams:
-        passed = outcomes.get(f"check-{exercise_id.partition('.')[2]}")
-        if exercise_id not in verdicts or passed is not (verdicts[exercise_id]["status"] == "pass"):
-            raise GraderError(f"nbval and the examiner disagree about {exercise_id}:\n{output[-2000:]}")
-    return verdicts
+    with contextlib.suppress(OSError, ValueError):
+        for line in (folder / "verdicts.jsonl").read_text(encoding="utf-8").splitlines():
+            verdict = json.loads(line)
+            verdicts[verdict.pop("key"), verdict.pop("id")] = verdict
+    found = {}
+    for number, (key, each) in enumerate(asked.items()):
+        found[key] = {}
+        for exercise_id in each["answers"]:
+            verdict = verdicts.get((key, exercise_id), GRADER_ERROR)
+            passed = outcomes.get(_cell_id("check", number, exercise_id))
+            if verdict["status"] == "grader error":
+                text = verdict["message"] or f"the graded notebook did not run:\n{output[-2000:]}"
+                found[key] = GraderError(text)
+                break
+            if passed is not (verdict["status"] == "pass"):
+                found[key] = GraderError(
+                    f"nbval and the examiner disagree about {exercise_id}:\n{output[-2000:]}"
+                )
+                break
+            found[key][exercise_id] = verdict
+    return found

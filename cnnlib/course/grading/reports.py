@@ -1,17 +1,18 @@
-"""What a grading run leaves behind: gradebook.csv, items.csv, junit.xml and a feedback page per learner.
+"""What a grading run leaves behind: tables, a page of feedback for each learner, and a summary to read first.
 
 Everything that learners wrote is text here: escaped in pages, and kept from acting as a formula in tables.
 """
 
-import csv
 import html
-import io
 import re
 import xml.etree.ElementTree as ElementTree
+import zipfile
 from collections import Counter
 
-from cnnlib.course.exercises import plain
 from cnnlib.course.exercises.judge import POSSIBLE
+from cnnlib.course.grading import lms
+from cnnlib.course.grading.similarity import similar
+from cnnlib.course.grading.tables import csv_text, shown
 from cnnlib.ground.files import atomic_path
 
 WORDS = {
@@ -23,41 +24,131 @@ WORDS = {
     "not attempted": "not attempted",
     "missing": "missing",
 }
+ALIKE = ("student_a", "student_b", "odds", "equal", "compared", "exercises")
 
 
-def write_all(output, run, results):
-    """Write the reports of a run into its folder, each whole or not at all."""
-    setup = plain.loads((output / "exams.bin").read_bytes())
-    exams = setup["exams"]
+def write_all(output, run, exams, results):
+    """Write the reports of a run into its folder, each whole or not at all, and drop those that are outdated.
+
+    Args:
+        output: Path of the run's folder.
+        run: dict, what run.json holds.
+        exams: list of dicts with "id", "points" and "hints": the exercises that count, in their order.
+        results: list of dicts as `scores.scored` returns them, with "student_id", "name", "email", "page"
+            (where the feedback goes, a path below feedback/), "attempt", "late", "folder" and "in_roster".
+    """
+    alike = similar(results, exams)
     files = {
         "gradebook.csv": gradebook(run, exams, results),
         "items.csv": items(exams, results),
+        "similar.csv": csv_text(ALIKE, [[pair[column] for column in ALIKE] for pair in alike]),
+        "passed_over.csv": csv_text(["path", "reason"], run["passed_over"]),
         "junit.xml": junit(run, exams, results),
+        "summary.txt": summary(run, results, alike),
     }
-    for result in results:
-        files[f"feedback/{result['page']}"] = page(run, exams, result)
-    for name, text in files.items():
+    kinds = sorted({run["roster"]["kind"] if run["roster"] else "", *run["export"]} & {"canvas", "moodle"})
+    files |= {f"{kind}.csv": lms.export(kind, run, results) for kind in kinds}
+    pages = {f"feedback/{result['page']}": page(run, exams, result) for result in results}
+    for name, text in (files | pages).items():
         with atomic_path(output / name) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    _remove_others(output / "feedback", {output / name for name in pages})
+    theirs = [result["page"] for result in results if result["folder"]]
+    if theirs:
+        with atomic_path(output / "feedback.zip") as temporary, zipfile.ZipFile(temporary, "w") as archive:
+            for name in theirs:
+                archive.write(output / "feedback" / name, name, zipfile.ZIP_DEFLATED)
+    else:
+        (output / "feedback.zip").unlink(missing_ok=True)
+
+
+def _remove_others(folder, keep):
+    """Remove the pages of earlier submissions, and the folders that are empty then."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir() and not path.is_symlink():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.suffix == ".html" and path not in keep:
+            path.unlink()
 
 
 def gradebook(run, exams, results):
-    """Return one line a learner: who, status, score, percent, each exercise's score, flags."""
-    header = ["student_id", "name", "email", "status", "score", "max_score", "percent"]
-    header += [exam["id"] for exam in exams] + ["flags", "isolation", "run_id", "sha256"]
-    worth = sum(exam["points"] for exam in exams)
+    """Return one line a learner: who, the roster's columns, status, score, each exercise, comments."""
+    roster = run["roster"] or {"columns": [], "rows": [], "learners": [], "kind": "plain"}
+    names, kept = roster["columns"], _kept_columns(roster)
+    rows_of = {learner["student_id"]: roster["rows"][learner["row"]] for learner in roster["learners"]}
+    header = ["student_id", "name", "email", *(names[i] for i in kept), "status", "attempt", "late"]
+    header += ["score", "max_score", "percent", *(exam["id"] for exam in exams)]
+    header += ["comment", "flags", "isolation", "run_id", "sha256"]
     rows = []
     for result in results:
         marks = [result["exercises"].get(exam["id"], {}).get("score", 0) for exam in exams]
-        if result["status"] == "grader error":
-            score, percent, marks = "", "", [""] * len(exams)  # not a zero: nothing was decided
+        if result["score"] is None:  # not a zero: nothing was decided
+            score, percent, marks = "", "", [""] * len(exams)
         else:
-            score, percent = sum(marks), f"{100 * sum(marks) / worth:.1f}"
+            score, percent = result["score"], f"{result['percent']:.1f}"
         notes = "; ".join([*result["flags"], result["message"]] if result["message"] else result["flags"])
-        who = [result["student_id"], result["name"], result["email"], result["status"]]
-        how = [notes, run["isolation"], run["run_id"], result["sha256"]]
-        rows.append([*who, score, worth, percent, *marks, *how])
-    return _csv(header, rows)
+        cells = rows_of.get(result["student_id"], [""] * len(names))
+        who = [result["student_id"], result["name"], result["email"], *(cells[i] for i in kept)]
+        what = [result["status"], result["attempt"] or "", "late" if result["late"] else ""]
+        isolation = result.get("isolation") or run["isolation"]
+        how = [result["comment"], notes, isolation, run["run_id"], result["sha256"]]
+        rows.append([*who, *what, score, result["max_score"], percent, *marks, *how])
+    return csv_text(header, rows)
+
+
+def _kept_columns(roster):
+    """Return the indices of the roster's columns that tell more of who it is than ours.
+
+    In an LMS's table the learner's columns end with Section, or before Status; scores follow.
+    """
+    names = [name.strip().casefold() for name in roster["columns"]]
+    ours = {
+        "plain": ("student_id", "name", "email"),
+        "canvas": ("student",),
+        "moodle": ("full name", "email address"),
+    }[roster["kind"]]
+    end = {"canvas": "section", "moodle": "status"}.get(roster["kind"])
+    last = names.index(end) + (end == "section") if end in names else len(names)
+    return [i for i, name in enumerate(names[:last]) if name not in ours]
+
+
+def summary(run, results, alike):
+    """Return what an instructor should know at once, as lines of text."""
+    counts = Counter(result["status"] for result in results)
+    lines = [", ".join(f"{count} {status}" for status, count in sorted(counts.items()))]
+    absent = [result["student_id"] for result in results if result["status"] == "missing"]
+    strangers = [result["student_id"] for result in results if run["roster"] and not result["in_roster"]]
+    look = [
+        f"{result['student_id']} {exercise} ({entry['status']})"
+        for result in results
+        for exercise, entry in result["exercises"].items()
+        if entry["status"] in ("timeout", "killed") and not entry.get("by_hand")
+    ]
+    broken = [f"{r['student_id']}: {r['message']}" for r in results if r["status"] == "unreadable"]
+    passed = [
+        f"{path}: {reason}" for path, reason in run["passed_over"] if not reason.startswith("a system's")
+    ]
+    pairs = [
+        f"{pair['student_a']} and {pair['student_b']}, {pair['equal']} of {pair['compared']}"
+        for pair in alike
+    ]
+    late = [result["student_id"] for result in results if result["late"]]
+    off = f", {run['late_penalty']:g} % off" if run["late_penalty"] else ""
+    for title, items_ in (
+        ("unreadable", broken),
+        ("in the roster, and nothing handed in", absent),
+        ("handed in, and not in the roster", strangers),
+        (f"late{off}", late),
+        ("passed over, all in passed_over.csv", passed),
+        ("ended by the clock or the system, worth a look", look),
+        ("alike beyond chance, see similar.csv", pairs),
+    ):
+        if items_:
+            some = [shown(item)[:200] for item in items_[:10]]
+            more = [f"… and {len(items_) - 10} more"] if len(items_) > 10 else []
+            lines += [f"{title} ({len(items_)}):", *(f"  {item}" for item in [*some, *more])]
+    return "\n".join(lines) + "\n"
 
 
 def items(exams, results):
@@ -68,11 +159,12 @@ def items(exams, results):
     graded = [result for result in results if result["status"] == "graded"]
     rows = []
     for exam in exams:
-        mine = [result["exercises"][exam["id"]] for result in graded]
+        asked = [result for result in graded if exam["id"] in result["exercises"]]
+        mine = [result["exercises"][exam["id"]] for result in asked]
         passed = [int(e["status"] == "pass") for e in mine]
         rest = [
             sum(e["score"] for e in result["exercises"].values()) - e["score"]
-            for result, e in zip(graded, mine, strict=True)
+            for result, e in zip(asked, mine, strict=True)
         ]
         counts = Counter(e["status"] for e in mine)
         share = f"{sum(passed) / len(passed):.3f}" if passed else ""
@@ -80,7 +172,7 @@ def items(exams, results):
             [exam["id"], exam["points"], len(mine), share, _correlation(passed, rest)]
             + [counts[s] for s in POSSIBLE]
         )
-    return _csv(["exercise", "points", "graded", "share_passed", "discrimination", *POSSIBLE], rows)
+    return csv_text(["exercise", "points", "graded", "share_passed", "discrimination", *POSSIBLE], rows)
 
 
 def junit(run, exams, results):
@@ -105,9 +197,8 @@ def junit(run, exams, results):
         if not cases:
             case = ElementTree.SubElement(suite, "testcase", name="submission", classname=run["title"])
             ElementTree.SubElement(case, "error", message=_xml(f"{result['status']}: {result['message']}"))
-        for exam in exams if cases else ():
-            entry = cases[exam["id"]]
-            case = ElementTree.SubElement(suite, "testcase", name=exam["id"], classname=run["title"])
+        for exercise, entry in cases.items():
+            case = ElementTree.SubElement(suite, "testcase", name=exercise, classname=run["title"])
             case.set("time", str(entry["seconds"]))
             kind = {"pass": None, "fail": "failure", "not attempted": "skipped", "missing": "skipped"}
             if tag := kind.get(entry["status"], "error"):
@@ -118,34 +209,36 @@ def junit(run, exams, results):
 def page(run, exams, result):
     """Return a learner's feedback as an HTML page that loads nothing and runs nothing."""
     escape = html.escape
-    total = sum(e["score"] for e in result["exercises"].values())
-    worth = sum(exam["points"] for exam in exams)
     parts = []
     for exam in exams:
         entry = result["exercises"].get(exam["id"])
         if entry is None:
             continue
         hints = "" if entry["status"] == "pass" else "".join(f"<li>{escape(h)}</li>" for h in exam["hints"])
-        answer = f"<pre>{escape(entry['source'])}</pre>"
+        answer = f"<pre>{escape(entry['source'])}</pre>" if entry["source"].strip() else ""
+        cases = ""
+        if run["partial"] and entry["status"] != "pass" and entry.get("cases"):
+            cases = f"<p>{entry.get('passed_cases', 0)} of {entry['cases']} cases came out right.</p>"
+        message = escape(shown_lines(_sentence(entry["message"]))).replace("\n", "<br>")
         parts.append(
             f'<section class="{entry["status"].replace(" ", "-")}"><h2>{escape(exam["id"])} · '
-            f"{entry['score']} of {entry['max_score']} · {WORDS[entry['status']]}</h2>"
-            f"<p>{escape(_sentence(entry['message'])).replace(chr(10), '<br>')}</p>"
+            f"{entry['score']} of {entry['max_score']} · {WORDS[entry['status']]}"
+            + (" · points given by a person" if entry.get("by_hand") else "")
+            + "</h2>"
+            + (f"<p>{message}</p>" if message else "")
+            + cases
+            + (f"<p><strong>{escape(entry['comment'])}</strong></p>" if entry.get("comment") else "")
             + (f"<details><summary>Hints</summary><ol>{hints}</ol></details>" if hints else "")
-            + f"<details><summary>Your answer</summary>{answer}</details></section>"
+            + (f"<details><summary>Your answer</summary>{answer}</details>" if answer else "")
+            + "</section>"
         )
-    if result["status"] == "grader error":
-        head = "Not graded yet: the grader failed. This is not your fault."
-    elif parts:
-        head = f"{total} of {worth} points"
-    else:
-        head = f"Not graded: {result['message']}"
-    notes = "".join(f"<li>{escape(flag)}</li>" for flag in result["flags"])
+    notes = "".join(f"<li>{escape(shown(note))}</li>" for note in _notes(run, result))
+    name = shown(f"{result['student_id']} {result['name']}".strip())
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width">
-<title>{escape(run["title"])}: {escape(result["student_id"])}</title>
+<title>{escape(run["title"])}: {escape(shown(result["student_id"]))}</title>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; }}
 section {{ border-left: 4px solid #D55E00; padding: 0 1rem; margin: 1.5rem 0; }}
@@ -154,7 +247,7 @@ section.not-attempted, section.missing {{ border-color: #999; }}
 h2 {{ font-size: 1.1rem; }} pre {{ background: #f4f4f4; padding: 1rem; overflow-x: auto; }}
 </style></head><body>
 <h1>{escape(run["title"])}</h1>
-<p>{escape(f"{result['student_id']} {result['name']}".strip())}: <strong>{escape(head)}</strong></p>
+<p>{escape(name)}: <strong>{escape(shown(_headline(result)))}</strong></p>
 {"".join(parts)}
 {f"<h2>Notes</h2><ul>{notes}</ul>" if notes else ""}
 <p>Run {escape(run["run_id"])}; the file that was graded has SHA-256 {escape(result["sha256"]) or "none"}.</p>
@@ -162,20 +255,28 @@ h2 {{ font-size: 1.1rem; }} pre {{ background: #f4f4f4; padding: 1rem; overflow-
 """
 
 
-def _csv(header, rows):
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows([_inert(value) for value in row] for row in rows)
-    return text.getvalue()
+def _headline(result):
+    if result["score"] is None:
+        return "Not graded yet: the grader failed. This is not your fault."
+    if result["exercises"] or result["by_hand"]:
+        return f"{result['score']} of {result['max_score']} points"
+    return f"Not graded: {result['message']}"
 
 
-def _inert(value):
-    """Keep a text from being read as a formula by a spreadsheet: a leading apostrophe shows it as it is."""
-    if not isinstance(value, str):
-        return value
-    value = re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", " ", value).replace("\n", " ")
-    return f"'{value}" if value.lstrip()[:1] in ("=", "+", "-", "@") and value.lstrip() else value
+def _notes(run, result):
+    """Return what else a learner should know: a comment on the whole, lateness, what was unusual."""
+    notes = [result["total_comment"]] if result["total_comment"] else []
+    if result["by_hand"]:
+        notes.append("The total was set by a person.")
+    elif result["late"]:
+        off = f"; {run['late_penalty']:g} % are taken off" if run["late_penalty"] else ""
+        notes.append(f"It was handed in late{off}.")
+    return notes + result["flags"]
+
+
+def shown_lines(text):
+    """Return a text of several lines without control characters, terminal colours among them."""
+    return "\n".join(shown(line) for line in text.splitlines())
 
 
 def _sentence(message):
@@ -183,8 +284,8 @@ def _sentence(message):
 
 
 def _xml(value):
-    """Return a text without the characters that XML does not allow."""
-    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "�", value)
+    """Return a text without the characters that XML does not allow, and without a terminal's colours."""
+    return re.sub(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]", "�", shown_lines(value))
 
 
 def _correlation(passed, rest):

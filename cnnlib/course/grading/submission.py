@@ -1,5 +1,6 @@
 """Reading submissions: files that anybody may have written or damaged. Nothing in them is run here."""
 
+import itertools
 import json
 import os
 import re
@@ -34,10 +35,11 @@ class Answer:
 
 @dataclass
 class CodeCell:
-    """A code cell of a submission: its id ("" where it has none) and its text."""
+    """A cell of a submission: its id ("" where it has none), its code, or else its `prose`."""
 
     id: str
     source: str
+    prose: str = ""
 
 
 def read_bytes(path):
@@ -68,7 +70,7 @@ def read_bytes(path):
 
 
 def code_cells(content):
-    """Return the code cells of a notebook in format 3 or 4.
+    """Return the cells of a notebook in format 3 or 4; those of text have no source.
 
     Args:
         content: bytes of the file, with or without a byte order mark.
@@ -115,66 +117,132 @@ def code_cells(content):
     language = str(kernel.get("language", "python")) if isinstance(kernel, dict) else "python"
     if language.lower() != "python":
         flags.append(f"kernel language {language[:20]!r}")
-    return [_code_cell(c) for c in cells if isinstance(c, dict) and c.get("cell_type") == "code"], flags
+    return [_cell(c) for c in cells if isinstance(c, dict)], flags
 
 
 def find_answers(cells, exercises):
     """Return the answer to each exercise: dict from its id to Answer.
 
-    An answer is a code cell that defines the exercise's function or class. Where several do, the one in the
-    exercise's own cell (by id) is taken, then one that has the exercise's first line, then any other; among
-    equals the last one, for it is the one that counted when the learner ran the notebook. Cells
-    that are still as they were handed out stand back behind all others.
+    An answer is what the notebook, run from top to bottom, hands to the exercise's last check; where no check
+    is found, or where the only definition stands behind it, what the name is at the notebook's end. So among
+    the cells that define the name the last one before the check is the answer's, and its `source`; cells that
+    are still as they were handed out stand back behind all others. This is found by reading lines: the jail,
+    where the notebook is run, finds it again by the same rule and decides.
 
     Args:
         cells: list of CodeCell.
         exercises: list of dicts with "id" and "stub".
     """
-    answers = {}
-    for exercise in exercises:
-        name = exercise["id"].partition(".")[2]
-        defines = re.compile(rf"^(async[ \t]+)?(def|class)[ \t]+{name}\b|^{name}[ \t]*=", re.MULTILINE)
-        marker = re.compile(rf"^[ \t]*#[ \t]*exercise[ \t]+{re.escape(exercise['id'])}[ \t]*$", re.MULTILINE)
-        ranked, own = [], False
-        for position, cell in enumerate(cells):
-            by_id, by_marker = cell.id == f"exercise-{name}", bool(marker.search(cell.source))
-            own |= by_id or by_marker
-            if defines.search(cell.source):
-                attempted = squeezed(cell.source) != squeezed(exercise["stub"])
-                ranked.append((attempted, 2 * by_id + by_marker, position, cell))
-        answers[exercise["id"]] = _choose(ranked, name, own)
-    return answers
+    return {exercise["id"]: _find(cells, exercise["id"], exercise["stub"]) for exercise in exercises}
 
 
-def _choose(ranked, name, own):
-    if not ranked:
-        if own:
-            return Answer(
-                status="not attempted", message=f"The exercise's cell defines no function or class {name}."
-            )
-        return Answer(status="missing", message=f"No cell defines {name}.")
-    attempted, match, _, cell = max(ranked, key=lambda r: r[:3])
-    if not attempted:
+def _find(cells, exercise_id, stub):
+    name = exercise_id.partition(".")[2]
+    marker = re.compile(rf"^[ \t]*#[ \t]*exercise[ \t]+{re.escape(exercise_id)}[ \t]*$", re.MULTILINE)
+    own = {  # position: how surely the cell is the exercise's own
+        position: 2 if cell.id == f"exercise-{name}" else 1
+        for position, cell in enumerate(cells)
+        if (cell.id == f"exercise-{name}" and not cell.prose) or marker.search(cell.source)
+    }
+    check, given = _last_check(cells, exercise_id)
+    flags, found = [], []
+    if given != name:
+        found = [position for position, cell in enumerate(cells) if given and _defines(cell.source, given)]
+        found = [position for position in found if position <= check] or [check]
+        flags.append(f"its check is given {given or 'an expression'}")
+    else:
+        found = [position for position, cell in enumerate(cells) if _defines(cell.source, name)]
+    if not found:
+        return _nothing_found(cells, name, own)
+    tried = [position for position in found if not _is_as_handed_out(cells[position].source, stub)]
+    if not tried:
         return Answer(status="not attempted", message="It is as it was handed out.")
-    if len(cell.source) > SOURCE_LIMIT:
-        return Answer(
-            status="fail", message=f"The cell has {len(cell.source):,} characters; too many to be an answer."
+    chosen = max([position for position in tried if position <= check] or tried)
+    source = cells[chosen].source
+    if len(source) > SOURCE_LIMIT:
+        text = f"The cell has {len(source):,} characters; too many to be an answer."
+        return Answer(status="fail", message=text)
+    if len(tried) > 1:
+        flags.append("several answers")
+    if chosen > check:
+        flags.append("defined after its check")
+    if own.get(chosen) != 2:
+        flags.append("found by its first line" if chosen in own else "found by the function's name")
+    return Answer(source=source, flags=flags)
+
+
+def _nothing_found(cells, name, own):
+    if own:
+        message = f"The exercise's cell defines no function or class {name}."
+        return Answer(status="not attempted", message=message)
+    if any(cell.prose and (cell.id == f"exercise-{name}" or _defines(cell.prose, name)) for cell in cells):
+        message = f"{name} stands in a cell of text, which is not run; make a code cell of it."
+        return Answer(status="missing", message=message, flags=["in a cell of text"])
+    return Answer(status="missing", message=f"No cell defines {name}.")
+
+
+def _last_check(cells, exercise_id):
+    """Return (position of the last cell that checks the exercise, the name that its check is given).
+
+    The name is "" where it is given an expression. Without a check it is the position of the last cell.
+    """
+    call = re.compile(
+        rf"\bcheck\s*\(\s*(?:\w+\s*=\s*)?['\"]{re.escape(exercise_id)}['\"]\s*,\s*"
+        r"(?:\w+\s*=\s*)?(?:(\w+)\s*,?\s*\))?"
+    )
+    for position in reversed(range(len(cells))):
+        if exercise_id in cells[position].source:
+            lines = (line for line in cells[position].source.splitlines() if line.lstrip()[:1] != "#")
+            calls = call.findall("\n".join(lines))
+            if calls:
+                return position, calls[-1]
+    return len(cells), exercise_id.partition(".")[2]
+
+
+def _defines(source, name):
+    """Tell whether a line of a cell looks as if it defined a name."""
+    if name not in source:
+        return False
+    definition = re.compile(
+        rf"(?:^|>>>|In \[\d+\]:|[;:'\"])[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+{name}\b"
+    )
+    return any(
+        definition.search(line) or _is_bound(line, name)
+        for line in source.splitlines()
+        if name in line and line.lstrip()[:1] != "#"
+    )
+
+
+def _is_bound(line, name):
+    """Tell whether a line looks as if it imported a name, or assigned to it."""
+    _, word, after = f" {line} ".partition(" import ")
+    if word and name in re.findall(r"\w+", after):
+        return True
+    lefts = line.split("=")
+    for left, right in itertools.pairwise(lefts):
+        if left.endswith(":") and re.findall(r"\w+", left)[-1:] == [name]:
+            return True
+        keyword = len(lefts) == 2 and left.strip() == name and left[-1:] != " " and right.rstrip()[-1:] == ","
+        target = (
+            left.strip() and right and left[-1] not in "<>!" and not keyword and not set("(#'\"") & set(left)
         )
-    answer = Answer(source=cell.source)
-    if sum(r[0] for r in ranked) > 1:
-        answer.flags.append("several answers")
-    if match < 2:
-        answer.flags.append("found by its first line" if match else "found by the function's name")
-    return answer
+        if target and name in re.findall(r"[\w.]+(?!\[)", left):
+            return True
+    return bool(re.search(rf"\b(?:as|for)[ \t]+{name}\b|\(\)\[['\"]{name}['\"]\]", line))
 
 
-def _code_cell(cell):
+def _is_as_handed_out(source, stub):
+    return len(source) <= SOURCE_LIMIT and squeezed(source) == squeezed(stub)
+
+
+def _cell(cell):
     source = cell.get("source", cell.get("input", ""))  # "input" in format 3
     if isinstance(source, list):
         source = "".join(part for part in source if isinstance(part, str))
     source = source if isinstance(source, str) else ""
     source = source.encode("utf-8", errors="replace").decode()  # halves of surrogate pairs become "?"
-    return CodeCell(str(cell.get("id", ""))[:100], source)
+    code = cell.get("cell_type") == "code"
+    return CodeCell(str(cell.get("id", ""))[:100], source if code else "", "" if code else source)
 
 
 def _list(value):

@@ -1,17 +1,18 @@
-"""Things to play with in a lesson: draw a digit, take a kernel apart, walk through VGG16's feature maps.
+"""Things to play with in a lesson: draw a digit, take a kernel or a network apart, walk through VGG16's maps.
 
-Each is alive in JupyterLab while a kernel runs, and a figure everywhere else. ipywidgets and what it needs
-are imported when the first of these functions is called.
+Each is alive in JupyterLab and on the pages of the book, which have no kernel, and a figure everywhere else.
+anywidget and what it needs are imported when the first of these functions is called.
 """
 
-__all__ = ["draw_digit", "explore_features", "explore_kernel"]
+__all__ = ["draw_digit", "explore_features", "explore_kernel", "explore_network"]
 
 
 def draw_digit(model, layers=None):
     """Draw a digit and watch the model's logits, probabilities and feature maps as you draw.
 
-    What is drawn is brought into the form of MNIST's digits first; see `ink.like_mnist`. The
-    model itself is used, not a copy: train on, and the same widget shows what has changed.
+    What is drawn is brought into the form of MNIST's digits first; see `likeMnist` in `browser/ink.js`. A
+    chain of layers that `chain.export` knows is computed in the browser, any other model by the kernel. Train
+    on, and the same widget shows what has changed, from the next stroke on.
 
     Args:
         model: module, images (N, 1, 28, 28) float 0–1 → logits (N, 10), on any device.
@@ -73,3 +74,27 @@ def explore_features(model=None, photos=None, layers=None):
     from cnnlib.course.widgets.features import FeatureExplorer
 
     return FeatureExplorer(model, photos, layers)
+
+
+def explore_network(model):
+    """Take a small network apart: from the maps of all its layers down to the sum behind one value.
+
+    Click a value, or choose it with the arrow keys: of a convolution and a linear layer it shows window,
+    kernel and products of each input map, their sums and the bias; of pooling the values in the window; of
+    softmax the exponentials. Each number leads on to the value it stands for, down to the pixels.
+
+    Args:
+        model: a chain of layers, images (N, 1, 28, 28) float 0–1 → logits (N, 10): `Normalize`, `nn.Conv2d`,
+            `nn.BatchNorm2d`, `nn.MaxPool2d`, `nn.AvgPool2d`, `nn.ReLU`, `nn.Linear` and what has no effect.
+
+    Returns:
+        NetworkExplorer: shown as a widget when it is the last line of a cell.
+
+    Raises:
+        ParameterError: the model is no such chain, or takes or returns other shapes.
+
+    Source: in the manner of Wang et al. 2020, "CNN Explainer", IEEE TVCG 27(2), arXiv 2004.15004.
+    """
+    from cnnlib.course.widgets.network import NetworkExplorer
+
+    return NetworkExplorer(model)

@@ -1,19 +1,25 @@
-"""What the widgets share: a live view, the static figure for where no kernel is, and a place for errors."""
+"""What the widgets share: a live view in the browser, its state on a page of the book, a static figure."""
 
-import html
 import io
-from contextlib import contextmanager
+import zlib
+from base64 import b64encode
+from pathlib import Path
 
-import ipywidgets
+import anywidget
 import numpy as np
 from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
+from traitlets import Dict, List, Unicode, observe
 
 from cnnlib.course.widgets.pictures import png
 from cnnlib.ground.errors import CnnlibError
-from cnnlib.measure.plots import COLORS
 
+BROWSER = Path(__file__).with_name("browser")
+PARTS = ("elements", "arithmetic", "ink", "surface", "digit", "kernel", "features", "network", "main")
+"""The files of the browser's half, in the order in which they make one script."""
+MIME = "application/vnd.cnnlib.widget+json"
+"""The type under which an output holds a widget's state, for pages that have no kernel."""
 DIES_WITH_KERNEL = {"cnnlib": "live"}
 """Metadata of an output that `cnnlib.course.runner.clean` takes away, as it does the views of widgets."""
 REOPENED = """<style>
@@ -29,58 +35,60 @@ REOPENED = """<style>
 kernel that it was run with; this says what to do instead."""
 
 
-class Interactive:
-    """A widget of the course. A subclass builds its controls, then calls `show`.
+def script():
+    """Return the browser's half of all widgets, as JavaScript that defines `render({ model, el })`."""
+    return "\n".join((BROWSER / f"{part}.js").read_text(encoding="utf-8") for part in PARTS)
 
-    Shown as a cell's output it leaves a figure (PNG) of its present state, with a sentence that describes
-    it, and the live view. Where the view is alive, a style rule hides the figure; where no kernel is, in a
-    reopened notebook, on a web page or on paper, the figure is what there is to see.
+
+def style():
+    """Return its style sheet."""
+    return (BROWSER / "style.css").read_text(encoding="utf-8")
+
+
+def packed(value):
+    """Return a trait's value, or an answer, as JSON: bytes are compressed, and written in base64."""
+    if isinstance(value, bytes):
+        return {"deflate": b64encode(zlib.compress(value, 9)).decode()}
+    if isinstance(value, dict):
+        return {key: packed(each) for key, each in value.items()}
+    return [packed(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+class Interactive(anywidget.AnyWidget):
+    """A widget of the course: its state here, its view and most of its arithmetic in the browser.
+
+    Shown as a cell's output it leaves a figure (PNG) of its first state, with a sentence that describes it
+    and with the state itself, and the live view. Where the view is alive, a style rule hides the figure. A
+    page of the book has no kernel: there the same script draws the view from the stored state. Everywhere
+    else the figure is what there is to see.
+
+    A view asks for what it does not have by setting `wanted` to a number and a key; the kernel, or the book,
+    sets `answer` to what `look_up` returns for the key, with the number.
     """
 
+    _esm = script() + "\nexport default { render };\n"
+    _css = style()
+
+    view = Unicode(help="which view `main.js` chooses").tag(sync=True)
+    wanted = List(help="[number, *key]").tag(sync=True)
+    answer = Dict().tag(sync=True)
     name = "a widget"
-    _quiet = False
+    in_book = True
+    """Whether the view can live on its state and on what the book holds, without a kernel."""
 
-    def show(self, *rows):
-        """Make the view out of its rows of widgets."""
-        self.problem = ipywidgets.HTML()
-        self.view = ipywidgets.VBox([*rows, self.problem])
-        self.view.add_class("cnnlib-live")
+    @observe("wanted")
+    def _wanted(self, change):
+        number, *key = change.new
+        self.answer = {"number": number, **attempt(self.look_up, *key)}
 
-    def watch(self, widget, traits, function):
-        """Call `function()` when one of a widget's traits changes; what it raises is shown in the view.
+    def look_up(self, *key):
+        """Return what is known under a key: a dict of numbers, texts, lists and bytes."""
+        raise NotImplementedError
 
-        An exception in a callback of a widget would otherwise end up in a log that nobody sees.
-        """
-
-        def call(change=None):
-            if self._quiet:
-                return
-            try:
-                function()
-            except Exception as error:
-                text = str(error) if isinstance(error, CnnlibError) else f"{type(error).__name__}: {error}"
-                self.report(text)
-            else:
-                self.report("")
-
-        if traits == "click":
-            widget.on_click(call)
-        else:
-            widget.observe(call, traits)
-
-    @contextmanager
-    def quiet(self):
-        """Set traits of widgets without the functions that `watch` would call."""
-        before, self._quiet = self._quiet, True
-        try:
-            yield
-        finally:
-            self._quiet = before
-
-    def report(self, text):
-        """Show a problem below the view; an empty text removes it."""
-        style = f"border-left: 4px solid {COLORS[1]}; padding: 0.2em 0.8em"
-        self.problem.value = text and f'<div role="alert" style="{style}">{html.escape(text)}</div>'
+    def state(self):
+        """Return what the view starts from, as JSON."""
+        names = set(self.trait_names(sync=True)) - set(Interactive.class_trait_names()) | {"view"}
+        return {name: packed(getattr(self, name)) for name in sorted(names) if not name.startswith("_")}
 
     def describe(self):
         """Return a sentence on what is to be seen, for whoever cannot see it."""
@@ -103,28 +111,26 @@ class Interactive:
 
     def _ipython_display_(self):
         display({"text/html": REOPENED, "text/plain": ""}, raw=True, metadata=DIES_WITH_KERNEL)
-        display({"image/png": self.figure_png(), "text/plain": self.describe()}, raw=True)
-        display(self.view)
+        figure = {"image/png": self.figure_png(), "text/plain": self.describe()}
+        display(figure | ({MIME: self.state()} if self.in_book else {}), raw=True)
+        view, metadata = super()._repr_mimebundle_()
+        display(view, metadata=metadata, raw=True)
 
     def __repr__(self):
         return f"<{self.name}: {self.describe()}>"
 
 
-def note(text=""):
-    """Return a widget for a paragraph of HTML; `say` changes what it says."""
-    return say(ipywidgets.HTML(), text)
+def attempt(function, *arguments):
+    """Return a function's dict, or one that tells its problem: an exception would end up in an unseen log."""
+    try:
+        return function(*arguments)
+    except CnnlibError as error:
+        return {"problem": str(error)}
+    except Exception as error:
+        return {"problem": f"{type(error).__name__}: {error}"}
 
 
-def say(widget, text, role="note"):
-    """Write a paragraph of HTML into a `note`. With the role "status" a screen reader reads it out."""
-    widget.value = f'<div class="cnnlib-note" role="{role}">{text}</div>'
-    return widget
-
-
-def side_by_side(*widgets):
-    """Return widgets in a row that wraps where the window is narrow."""
-    layout = ipywidgets.Layout(display="flex", flex_flow="row wrap", align_items="flex-start")
-    for widget in widgets:
-        widget.layout.margin = "2px 14px 4px 2px"
-        widget.layout.flex = "0 0 auto"
-    return ipywidgets.Box(widgets, layout=layout)
+def short(value):
+    """Return a number with at most three decimals, with the sign −."""
+    text = f"{value:.3f}".rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text.replace("-", "−")

@@ -1,8 +1,6 @@
-"""Arrays as pictures: colours, grids of maps, PNG bytes, `<img>` tags; quick enough to follow a pen."""
+"""Arrays as pictures: colours, grids of maps, PNG bytes."""
 
-import html
 import io
-from base64 import b64encode
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -29,6 +27,14 @@ def signed(values, limit):
     share = (np.asarray(values, dtype=np.float32) / max(limit, 1e-9)).clip(-1, 1)[..., None]
     end = np.where(share < 0, NEGATIVE, POSITIVE)
     return (255 + np.abs(share) * (end - 255)).round().astype(np.uint8)
+
+
+def colored(maps):
+    """Return maps (channels, h, w) as tiles, on one scale, and words that explain the colours."""
+    limit = maps.abs().max().item()
+    if maps.min() < 0:
+        return signed(maps, limit), f"orange is positive, blue negative, full colour at ±{limit:.1f}"
+    return grey(maps, 0, limit), f"black is 0, white {limit:.1f}"
 
 
 def overlay(photo, heat):
@@ -108,18 +114,3 @@ def _fewer_colors(image, colors):
     few = Image.fromarray(indices).convert("P")
     few.putpalette(entries.flatten().tolist())
     return few
-
-
-def img(picture, alt, width=None):
-    """Return an `<img>` tag that holds the picture, with the text that a screen reader says.
-
-    Args:
-        picture: as `png` takes it; enlarged, its pixels stay squares.
-        alt: the text.
-        width: in pixels of the screen; default: the picture's own.
-    """
-    data = b64encode(png(picture)).decode()
-    style = (
-        f"width: {width or picture.shape[1]}px; max-width: 100%; image-rendering: pixelated; display: block"
-    )
-    return f'<img src="data:image/png;base64,{data}" alt="{html.escape(alt)}" style="{style}">'

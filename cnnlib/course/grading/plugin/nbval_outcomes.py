@@ -3,12 +3,17 @@
 It stands in a folder of its own, which the graded run puts on PYTHONPATH: so it is imported without cnnlib.
 """
 
+import contextlib
+import ctypes
 import json
 import os
 
 import pytest
 
 outcomes = {}
+
+with contextlib.suppress(AttributeError):  # not Linux
+    ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: what started this run may be killed itself
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,0 +1,366 @@
+"""Which statements of a notebook an answer needs, and running them. They are a learner's: in the jail alone.
+
+The rule: an answer is what the notebook, run from top to bottom, hands to the exercise's last check; where no
+check is found, or where the only definition stands behind it, what the name is at the notebook's end.
+
+Of the statements before that point only those run which can make a difference to the answer. They are found
+by going backwards: a statement is needed when it binds, or may change, what the answer or a needed statement
+behind it looks up. Where that cannot be told (a star import, exec, globals()), more is run rather than less.
+A statement that fails is passed over, as is a cell that is no Python.
+"""
+
+import ast
+import asyncio
+import builtins
+import contextlib
+import dataclasses
+import inspect
+import linecache
+import re
+import sys
+import types
+import unicodedata
+import warnings
+import zlib
+
+from cnnlib.course.exercises.cells import Shell, nothing, parse
+from cnnlib.course.exercises.judge import AnswerEnded
+from cnnlib.course.exercises.statements import SETTINGS, names_in, statements
+
+RESTARTS = 25
+"""How often a notebook is begun again because a statement failed that was thought to bind a name."""
+BUILTINS = frozenset(dir(builtins))
+HINTS = (
+    "exec",
+    "eval",
+    "globals",
+    "locals",
+    "vars",
+    "sys.modules",
+    "*",
+    "__future__",
+    "%run",
+    "%%",
+    "%pylab",
+)
+HINTS += ("set_", "seed", "limit", "use_")
+"""One of these stands in whatever ALWAYS finds; looking for them is quicker."""
+ALWAYS = re.compile(
+    r"\b(exec|eval|globals|locals|vars)\s*\(|sys\.modules|\bimport\s*\*|__future__"
+    r"|%run\b|%%(write)?file\b|%pylab\b"
+    rf"|\b({SETTINGS.pattern})\s*\("
+)
+"""What makes a cell matter whatever names stand in it."""
+
+
+def load(name, source, providers):
+    """Run what an answer needs of a notebook, and return the function or class that it is.
+
+    Args:
+        name: of the function or class.
+        source: the cell that holds the answer. Where it is none of the providers, it follows them and is run
+            as a whole.
+        providers: sources of the lesson's cells that answers may build on, then of the notebook's code cells.
+
+    Raises:
+        AnswerEnded: there is no such function or class.
+    """
+    alone = source not in providers
+    notebook = Notebook([*providers, source] if alone else providers)
+    wanted = notebook.find(name, source)
+    if alone:
+        for s in notebook.cells.get(notebook.own, ()):
+            s.anything = True
+    namespace, failed = _run(notebook, names_in(wanted))
+    answer = None
+    with contextlib.suppress(Exception):
+        answer = eval(compile(ast.Expression(wanted), "<check>", "eval"), namespace)
+    if not callable(answer):
+        answer = namespace.get(name)
+    if callable(answer):
+        return answer
+    error = None
+    if name not in namespace:
+        causes = [error for s, error in failed.items() if name in s.binds or s.cell == notebook.own]
+        error = notebook.errors.get(notebook.own) or (causes[-1] if causes else None)
+    if error is None:
+        raise AnswerEnded("error", f"the cell defines no function or class {name}")
+    where = f" in line {error.lineno}" if isinstance(error, SyntaxError) else ""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)[:500]
+    raise AnswerEnded("error", f"the cell raised {type(error).__name__}{where}: {text}")
+
+
+class Notebook:
+    """The cells of a notebook; only those are read in which something stands that matters.
+
+    Attributes:
+        cells: {number: statements} of those that have been read; `errors`: {number: why it is passed over}.
+        own: number of the answer's cell, once it has been found.
+    """
+
+    def __init__(self, sources):
+        self.sources, self.cells, self.errors, self.own = list(sources), {}, {}, None
+        self._texts = [s if s.isascii() else unicodedata.normalize("NFKC", s) for s in sources]
+        self._flags, self._end, self._left = [], (len(sources), 0), set()
+        for number, text in enumerate(self._texts):
+            if any(hint in text for hint in HINTS) and ALWAYS.search(text):
+                self._read(number)
+
+    def find(self, name, source):
+        """Find the point at which an answer is what it is, and return the expression that it is there.
+
+        That is before the last check of the exercise, or at the end.
+        """
+        self._read_where({name}, _word)
+        places = [number for number, text in enumerate(self.sources) if text == source]
+        self.own, wanted = places[-1], ast.Name(name, ast.Load(), lineno=1, col_offset=0)
+        checks = [
+            (number, position, given)
+            for number in sorted(self.cells)
+            for position, s in enumerate(self.cells[number])
+            if (given := _given_to_check(s.tree, name)) is not None
+        ]
+        if checks:
+            *end, given = checks[-1]
+            before = [number for number in places if number <= end[0]]
+            defined = [s for s in self._until(end) if name in s.binds and not s.stub]
+            behind = any(name in s.binds and not s.stub for s in self._until(self._end))
+            if not (isinstance(given, ast.Name) and given.id == name):
+                self._end, wanted = end, given
+            elif before and (defined or not behind):
+                self._end = end
+            self.own = before[-1] if before else places[-1]
+        defined = [s for s in self._until(self._end) if name in s.binds]
+        if any(not s.stub for s in defined):
+            # What was handed out and left as it was stands back behind an attempt, wherever it is.
+            self._left = {s for s in defined if s.stub}
+            if any(s.cell == self.own for s in defined):
+                kinds = (ast.FunctionDef, ast.ClassDef)
+                self._left |= {s for s in defined if s.cell > self.own and isinstance(s.tree, kinds)}
+        return wanted
+
+    def needed(self, names, failed=()):
+        """Return the statements on which names depend, in order; see `Program.needed`."""
+        bound, found = set(), set()
+        while True:
+            program = Program([s for s in self._until(self._end) if s not in self._left])
+            plan, live = program.needed(names, failed)
+            touching = program.touching(live)
+            if self._read_where(touching - bound, _binding):
+                bound |= touching
+                continue
+            # Imported names and Python's own stand everywhere; it matters only where they are bound.
+            touching -= program.imported | (BUILTINS - program.binders.keys())
+            read = self._read_where(touching - found, _word) or self._read_where(program.parts, str)
+            if not read:
+                return plan
+            found |= touching
+
+    def _until(self, end):
+        """Return the statements read of the cells up to (number of a cell, how many of its statements)."""
+        whole = [s for number in sorted(self.cells) if number < end[0] for s in self.cells[number]]
+        return whole + self.cells.get(end[0], [])[: end[1]]
+
+    def _read_where(self, names, pattern):
+        """Read the cells in which `pattern` of names is found; tell whether there were any."""
+        search = re.compile(pattern("|".join(map(re.escape, names)))).search
+        found = [
+            number
+            for number, text in enumerate(self._texts[: self._end[0] + 1])
+            if number not in self.cells and any(name in text for name in names) and search(text)
+        ]
+        for number in found:
+            self._read(number)
+        return bool(found)
+
+    def _read(self, number):
+        flags = 0
+        for above, flag in self._flags:
+            flags |= flag if above < number else 0
+        found, error = read_cell(self.sources[number], flags)
+        if error:
+            self.errors[number] = error
+        self.cells[number] = [dataclasses.replace(s, cell=number) for s in found]
+        future = _future(s.tree for s in found)
+        if future:  # as in IPython, for the cells below too
+            self._flags.append((number, future))
+
+
+def _word(names):
+    return rf"\b(?:{names})\b"
+
+
+def _binding(names):
+    """Return a pattern for lines that may bind names, or set attributes of what they stand for."""
+    words = rf"\b(?:import|def|class|as|for|del|global)\s+\(?(?:[\w., *()]*[ ,(*])?(?:{names})\b"
+    target = rf"\b(?:{names})\b[\w.\[\]'\", ]*(?::[^=\n]*)?[-+*/|&@]?=(?!=)"
+    return rf"{words}|{target}|attr\((?:{names})\b"
+
+
+def _given_to_check(tree, name):
+    """Return what a statement hands to `check("NN.NAME", …)`, or None where it does not."""
+    if isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+        return None  # it is called elsewhere, if at all
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and "check" in (getattr(node.func, a, "") for a in ("id", "attr")):
+            given = [*node.args, *(keyword.value for keyword in node.keywords)]
+            text = getattr(given[0], "value", None) if len(given) == 2 else None
+            if isinstance(text, str) and text.partition(".")[2] == name:
+                return given[1]
+    return None
+
+
+_cells = {}
+"""(source, flags) of a cell to its statements and the error that its text raised, or None."""
+
+
+def read_cell(source, flags=0):
+    """Return (statements, error) of a cell; the error is why it is passed over, or None."""
+    key = (source, flags)
+    if key not in _cells:
+        filename = f"<cell {zlib.crc32(source.encode()):08x}>"
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                tree = parse(source)
+                _cells[key] = statements(tree, filename, flags | _future(tree.body)), None
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+            _cells[key] = [], error
+        lines = source.splitlines(keepends=True)
+        linecache.cache[filename] = len(source), None, lines, filename  # for inspect.getsource
+    return _cells[key]
+
+
+def _future(trees):
+    """Return the compiler's flags for statements of the form `from __future__ import …`."""
+    import __future__
+
+    flags = 0
+    for tree in trees:
+        if isinstance(tree, ast.ImportFrom) and tree.module == "__future__":
+            for alias in tree.names:
+                feature = getattr(__future__, alias.name, None)
+                flags |= getattr(feature, "compiler_flag", 0)
+    return flags
+
+
+class Program:
+    """The statements of a notebook in order, up to the point at which the answer is what it is."""
+
+    def __init__(self, statements):
+        self.statements = statements
+        self.binders, self.aliases, self.memory = {}, {}, {}
+        for s in statements:
+            for name in s.binds | s.later_binds:
+                self.binders.setdefault(name, []).append(s)
+            for name, others in s.aliases.items():
+                self.aliases.setdefault(name, set()).update(others)
+        kinds = {name: {s.kind for s in found} for name, found in self.binders.items()}
+        self.functions = {name for name, k in kinds.items() if k <= {"function", "import"}}
+        self.definitions = {name for name, k in kinds.items() if k <= {"function", "class", "import"}}
+        self.definitions |= BUILTINS - kinds.keys()
+        self.imported = {name for name, k in kinds.items() if k == {"import"}}
+        self.settled = {name for name, k in kinds.items() if k <= {"literal", "import"}} | BUILTINS
+        self.parts = set().union(*(s.parts for s in statements))
+        for s in statements:
+            for name in self.binders if s.parts else ():
+                if any(name.startswith(part) or name.endswith(part) for part in s.parts):
+                    (s.uses if s.anything else s.later).add(name)
+        self.changes = {s: self._changes(s) for s in statements}
+        self.unknown = {s for s in statements if s.anything or self._calls_unknown(s)}
+
+    def needed(self, names, failed=()):
+        """Return (the statements on which names depend, in order; all names that were looked for).
+
+        Args:
+            names: set of str
+            failed: statements that are known to fail, so that what they bind may still be what it was; None:
+                any may.
+        """
+        at_end, sought = set(names), set(names)
+        while True:
+            live, chosen, before = set(at_end), [], len(at_end)
+            for s in reversed(self.statements):
+                setting = s.setting and s.uses <= self.settled
+                if s in self.unknown or setting or not live.isdisjoint(self.changes[s]):
+                    chosen.append(s)
+                    if failed is not None and s not in failed:
+                        live -= s.surely
+                    live |= s.uses | self._closure("later", s.uses)
+                    sought |= live
+                    at_end |= s.later
+            if len(at_end) == before:
+                return chosen[::-1], sought | at_end
+
+    def touching(self, names):
+        """Return names, and those of functions, objects and settings by which what they are may change."""
+        found = {name for name in self.aliases if not names.isdisjoint(self._named_alike({name}))}
+        for name, binders in self.binders.items():
+            changed = self._of_one("later_binds", name) | self._of_one("later_changes", name)
+            if not names.isdisjoint(changed) or any(s.later_anything for s in binders):
+                found.add(name)
+        return names.union(found, *(s.uses for s in self.statements if s.setting))
+
+    def _changes(self, s):
+        """Return the names that a statement binds, or whose objects it may change."""
+        called = self._closure("later_changes", s.calls)
+        roots = (s.methods - self.functions) | (s.passes - self.definitions) | (called - self.functions)
+        changed = self._named_alike(roots | s.stores)
+        return s.binds | self._closure("later_binds", s.calls) | changed
+
+    def _calls_unknown(self, s):
+        return any(b.later_anything for name in s.calls for b in self.binders.get(name, ()))
+
+    def _named_alike(self, names):
+        found, todo = set(), set(names)
+        while todo:
+            name = todo.pop()
+            found.add(name)
+            todo |= self.aliases.get(name, set()) - found - self.definitions
+        return found
+
+    def _closure(self, attribute, names):
+        """Return what functions with these names, and those that they call, look up, bind or change."""
+        return set().union(*(self._of_one(attribute, name) for name in names)) if names else set()
+
+    def _of_one(self, attribute, name):
+        if (attribute, name) not in self.memory:
+            seen, todo, found = set(), [name], set()
+            while todo:
+                for s in self.binders.get(todo.pop(), ()):
+                    if s not in seen:
+                        seen.add(s)
+                        found |= getattr(s, attribute)
+                        todo += s.later | s.calls
+            self.memory[attribute, name] = found
+        return self.memory[attribute, name]
+
+
+def _run(notebook, names):
+    """Run what names depend on; return (the namespace, {statement that failed: its error})."""
+    failed = {}
+    while True:
+        plan = notebook.needed(names, failed if len(failed) < RESTARTS else None)
+        namespace = _fresh()
+        for s in plan:
+            try:
+                result = eval(s.code, namespace)
+                if s.code.co_flags & inspect.CO_COROUTINE:  # it awaits something
+                    asyncio.run(result)
+            except Exception as error:
+                if s in failed:
+                    continue
+                failed[s] = error
+                if len(failed) <= RESTARTS and notebook.needed(names, failed) != plan:
+                    break  # what it was thought to bind is what it was before
+        else:
+            return namespace, failed
+
+
+def _fresh():
+    """Return the namespace of a new notebook, as IPython makes it."""
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module  # where pickle, dataclasses and typing look names up
+    shell = Shell(vars(module))
+    vars(module).update(get_ipython=lambda: shell, display=nothing, In=[""], Out={}, _="", __="", ___="")
+    return vars(module)

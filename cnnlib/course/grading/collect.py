@@ -1,0 +1,384 @@
+"""What was handed in: a folder, a zip, an LMS's download or one file, as a list of submissions.
+
+Nothing is unpacked. Notebooks are read one by one, up to a limit, and what is graded is kept in the run's
+folder under its SHA-256, so that it can be graded again. Whatever else lies there is listed with a reason.
+
+Sources of the LMS's file names: Canvas, lib/content_zipper.rb (`get_filename`, `add_upload_submission`);
+Moodle, mod/assign/classes/downloader.php (`get_student_prefix`, `load_submissionplugin_filelist`).
+"""
+
+import contextlib
+import hashlib
+import os
+import re
+import stat
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from cnnlib.course.grading.submission import SIZE_LIMIT, SubmissionError, read_bytes
+from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.files import atomic_path
+
+ENTRY_LIMIT = 50_000
+"""Files of a folder or a zip; who has more named the wrong one."""
+NOTEBOOK = re.compile(r"\.ipynb(\.(txt|json))?$", re.IGNORECASE)
+"""The end of a notebook's name; browsers and mail programs add the second suffix."""
+TOTAL_LIMIT = 8 << 30
+"""Bytes of all notebooks of a zip together, whatever few bytes they were packed into."""
+JUNK = ("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini")
+MOODLE = re.compile(
+    r"(?P<folder>(?P<name>[^/]+?)_(?P<student>\d+)_assignsubmission_file(?:_?/|_))(?P<file>.+)", re.DOTALL
+)
+"""A folder for each learner, which ended with "_" before Moodle 4.1, or the same before a file's name."""
+CANVAS = re.compile(
+    r"(?P<folder>(?:(?P<name>(?!LATE_)[^/_][^/]*?)_)?(?P<late>LATE_)?(?P<student>\d+|anon_[^/_]+)_\d+_)"
+    r"(?P<file>[^/]+)",
+    re.DOTALL,
+)
+"""The name without what is no letter, "LATE", the user's id, the file's id, the file's own name."""
+AGAIN = re.compile(r"-(\d{1,4})\.[^-]+$")
+"""The end of a file's name in Canvas, where a file of that name was handed in before."""
+NO_NOTEBOOK = "the folder does not hold a notebook; hand in exactly one"
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What a learner handed in.
+
+    Attributes:
+        student: id; the roster's where there is one, else the LMS's, or the name of the file or folder.
+        path: str, the kept copy, relative to the run's folder; "" where there is a `problem`.
+        name: the learner's name, "" where it is not known.
+        attempt: int from 1.
+        late: whether the LMS or the roster says so.
+        folder: beginning of the path by which the LMS takes feedback to this submission: "doejane_12_345_" or
+            "Li Wei_7_assignsubmission_file_/"; "" where no LMS is known.
+        problem: why it cannot be graded, "" where it can.
+    """
+
+    student: str
+    path: str
+    name: str = ""
+    attempt: int = 1
+    late: bool = False
+    folder: str = ""
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A file of a folder or zip: its path there, its time, and a function that returns its bytes.
+
+    `read` raises SubmissionError where they cannot be read.
+    """
+
+    name: str
+    time: tuple
+    read: Callable
+
+
+def collect(what, output, lesson, *, pattern=None, attempt="latest", recognise=None):
+    """Find the submissions in what was handed in, and keep a copy of each that is to be graded.
+
+    Args:
+        what: Path of a folder, a zip or a notebook.
+        output: Path of the run's folder; copies go to its `submissions/`.
+        lesson: the lesson's name. Of several notebooks of one learner those count that begin with its number.
+        pattern: regular expression that is searched in each notebook's path, with the group `student` and
+            perhaps `name`, `attempt` (a number) and `late` (late where it matches a text); None: Moodle's and
+            Canvas's names, STUDENT.ipynb and STUDENT/anything.ipynb are recognised.
+        attempt: "latest", or "best": all are kept, to be graded.
+        recognise: function that takes a submission and returns it under the roster's id and name; or None.
+
+    Returns:
+        (submissions, passed over, layout): a list of Submission, those of one student from the latest attempt
+        to the earliest, only the first where `attempt` is "latest"; a list of (path, reason); and "moodle",
+        "canvas", "pattern" or "plain".
+
+    Raises:
+        ParameterError: `what` is none of these, is damaged or holds nothing, or the pattern is none.
+    """
+    regex = _compiled(pattern)
+    with contextlib.ExitStack() as stack:
+        entries, is_zip = _entries(Path(what), stack)
+        passed = [(entry.name, reason) for entry in entries if (reason := _reason(entry.name))]
+        found = [entry for entry in entries if not _reason(entry.name)]
+        folders = {e.name.partition("/")[0] for e in entries if "/" in e.name and not _is_junk(e.name)}
+        strip = _wrapping(found, folders) if is_zip else ""
+        canvas = _most(found, strip)
+        groups, layouts = {}, set()
+        for entry in found:
+            submission, layout, file = _parsed(entry.name.removeprefix(strip), regex, canvas)
+            if submission is None:
+                passed.append((entry.name, "its path does not match the pattern"))
+                continue
+            layouts.add(layout)
+            submission = recognise(submission, layout) if recognise else submission
+            groups.setdefault(submission.student, []).append((submission, entry, file))
+        submissions = []
+        for student in sorted(groups):
+            submissions += _chosen(_ordered(groups[student], lesson, passed), attempt, output, passed)
+    for submission, layout in () if regex else _without(folders, passed, found, canvas, strip):
+        known = recognise(submission, layout) if recognise else submission
+        if known.student not in groups:
+            groups[known.student] = []
+            submissions.append(known)
+    if not submissions:
+        others = f", only {len(passed)} other files" if passed else ""
+        raise ParameterError(f"{_shown(what)} holds no .ipynb file{others}")
+    layout = next((x for x in ("pattern", "moodle", "canvas") if x in layouts), "plain")
+    return submissions, passed, layout
+
+
+def _shown(path):
+    return os.fsencode(path).decode(errors="replace")
+
+
+def _compiled(pattern):
+    if pattern is None:
+        return None
+    try:
+        regex = re.compile(pattern)
+    except re.error as error:
+        raise ParameterError(f"--pattern {pattern!r} is no regular expression: {error}") from None
+    unknown = set(regex.groupindex) - {"student", "name", "attempt", "late"}
+    if "student" not in regex.groupindex or unknown:
+        raise ParameterError(
+            f"--pattern {pattern!r} must have the group (?P<student>…), and may have name, attempt and late"
+            + (f"; it has {', '.join(sorted(unknown))}" if unknown else "")
+        )
+    return regex
+
+
+# --- what lies there ------------------------------------------------------------------------------
+
+
+def _entries(what, stack):
+    """Return (the entries of a folder, zip or notebook, whether it is a zip); the stack closes it."""
+    if what.is_dir():
+        return _files(what), False
+    if what.is_file() and NOTEBOOK.search(what.name):
+        return [_file(what, _shown(what.name))], False
+    if not what.is_file():
+        raise ParameterError(
+            f"{_shown(what)} is no folder, zip or notebook; name one that holds the submissions"
+        )
+    try:
+        archive = stack.enter_context(zipfile.ZipFile(what))
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+        raise ParameterError(f"{_shown(what)} is no folder, zip or notebook: {error}") from None
+    if len(archive.infolist()) > ENTRY_LIMIT:
+        raise ParameterError(f"{_shown(what)} holds more than {ENTRY_LIMIT:,} files")
+    return _members(archive), True
+
+
+def _files(folder):
+    entries = []
+    for place, folders, files in os.walk(folder):
+        folders.sort()
+        here = Path(place)
+        links = [name for name in folders if (here / name).is_symlink()]
+        if not files and not folders and here != folder:
+            files = [""]  # an empty folder is an entry too: somebody's, who handed in nothing
+        for name in sorted([*files, *links]):
+            path = here / name
+            relative = _shown(path.relative_to(folder)).replace(os.sep, "/")
+            if name or relative != ".":
+                entries.append(_file(path, relative if name else f"{relative}/"))
+        if len(entries) > ENTRY_LIMIT:
+            raise ParameterError(
+                f"{_shown(folder)} holds more than {ENTRY_LIMIT:,} files; name the submissions' folder"
+            )
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def _file(path, name):
+    return Entry(name, (path.lstat().st_mtime_ns,), lambda: read_bytes(path))
+
+
+def _members(archive):
+    entries, room = [], [TOTAL_LIMIT]
+    for info in archive.infolist():
+        name = info.filename
+        if not info.flag_bits & 0x800:  # not said to be UTF-8, and often is
+            with contextlib.suppress(UnicodeError):
+                name = name.encode("cp437").decode("utf-8")
+        name = name.replace("\\", "/")
+        entries.append(
+            Entry(name, tuple(info.date_time), lambda info=info: _read_member(archive, info, room))
+        )
+    return sorted(entries, key=lambda entry: entry.name)
+
+
+def _read_member(archive, info, room):
+    """Return a member's bytes, whatever sizes the zip claims; `room` is what all may still have.
+
+    Raises:
+        SubmissionError: a link, encrypted, too large, too much with those before it, or damaged.
+    """
+    if room[0] <= 0:
+        raise SubmissionError(f"the notebooks of the zip have more than {TOTAL_LIMIT:,} bytes together")
+    if stat.S_ISLNK(info.external_attr >> 16):
+        raise SubmissionError("it is a link, not a file")
+    if info.flag_bits & 0x1:
+        raise SubmissionError("it is encrypted; zip it without a password")
+    try:
+        with archive.open(info) as file:
+            content = file.read(SIZE_LIMIT + 1)
+            room[0] -= len(content)
+    except Exception as error:  # there is no end to what a damaged zip makes the reader raise
+        raise SubmissionError(f"it cannot be read from the zip: {str(error)[:200]}") from None
+    if len(content) > SIZE_LIMIT:
+        raise SubmissionError(f"it has more than {SIZE_LIMIT:,} bytes; at most so many are read")
+    return content
+
+
+def _is_junk(name):
+    parts = PurePosixPath(name).parts
+    return any(part in JUNK or part.startswith(".") for part in parts) or _leads_out(name)
+
+
+def _leads_out(name):
+    return name.startswith("/") or ".." in PurePosixPath(name).parts or bool(re.match("[A-Za-z]:/", name))
+
+
+def _reason(name):
+    """Return why an entry is passed over, "" where it is a notebook to be read."""
+    if _leads_out(name):
+        return "its path leads out of the zip"
+    if _is_junk(name):
+        return "a system's or hidden file"
+    if name.endswith("/"):
+        return "an empty folder"
+    if NOTEBOOK.search(name):
+        return ""
+    if name.lower().endswith((".zip", ".7z", ".rar", ".gz")):
+        return "an archive within; put the notebook itself in its place"
+    if "_assignsubmission_onlinetext" in name or name.endswith(("_text.html", "_link.html")):
+        return "a text or a link that was entered in the LMS"
+    return "no .ipynb file"
+
+
+def _wrapping(found, folders):
+    """Return the folder, with a slash, that a whole zip was wrapped in; "" where there is none."""
+    names = [entry.name for entry in found]
+    if len(folders) != 1 or not names or not all("/" in name for name in names):
+        return ""
+    (top,) = folders
+    if (len(names) == 1 and names[0].count("/") == 1) or any(MOODLE.fullmatch(name) for name in names):
+        return ""  # one learner's folder
+    return f"{top}/"
+
+
+def _most(found, strip):
+    """Return whether most notebooks have Canvas's names: a learner's own file may look so by chance."""
+    names = [entry.name.removeprefix(strip) for entry in found]
+    return 2 * sum(bool(CANVAS.fullmatch(name)) for name in names) > len(names)
+
+
+# --- whose it is ----------------------------------------------------------------------------------
+
+
+def _parsed(name, regex, canvas):
+    """Return (Submission without a path, layout, name of the learner's file) of a notebook's path."""
+    if regex:
+        match = regex.search(name)
+        if not match or not match["student"]:
+            return None, "pattern", ""
+        groups = match.groupdict()
+        number = groups.get("attempt") or "1"
+        submission = Submission(
+            match["student"],
+            "",
+            name=groups.get("name") or "",
+            attempt=int(number) if number.isdecimal() and len(number) < 10 else 1,
+            late=bool(groups.get("late")),
+        )
+        return submission, "pattern", PurePosixPath(name).name
+    if match := MOODLE.fullmatch(name):
+        return (
+            Submission(match["student"], "", match["name"], folder=match["folder"]),
+            "moodle",
+            match["file"],
+        )
+    if canvas and (match := CANVAS.fullmatch(name)):
+        again = AGAIN.search(match["file"])
+        submission = Submission(
+            match["student"],
+            "",
+            match["name"] or "",
+            attempt=1 + int(again[1]) if again else 1,
+            late=bool(match["late"]),
+            folder=match["folder"],
+        )
+        return submission, "canvas", match["file"]
+    top, slash, _ = name.partition("/")
+    student = top if slash else NOTEBOOK.sub("", name)
+    return Submission(student, ""), "plain", PurePosixPath(name).name
+
+
+def _ordered(group, lesson, passed):
+    """Return [(submission, entry)] of one student, the latest first, without other lessons' notebooks."""
+    number = re.match(r"\d+", lesson)
+    ours = [g for g in group if number and re.match(rf"0*{int(number[0])}(?!\d)", g[2].rpartition("/")[2])]
+    if ours:
+        reason = f"not of lesson {number and number[0]}, as another of this learner is"
+        passed += [(other[1].name, reason) for other in group if other not in ours]
+        group = ours
+    group = sorted(group, key=lambda g: (g[0].attempt, g[1].time, _natural(g[1].name)), reverse=True)
+    numbered = len({g[0].attempt for g in group}) == len(group)
+    return [
+        (submission if numbered else replace(submission, attempt=len(group) - i), entry)
+        for i, (submission, entry, _) in enumerate(group)
+    ]
+
+
+def _natural(name):
+    """Return a key that sorts the numbers in names as numbers."""
+    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
+
+
+def _chosen(ordered, attempt, output, passed):
+    """Return the submissions of one student that are to be graded, the latest first, with their copies."""
+    if attempt == "latest":
+        (first, entry), *earlier = ordered
+        passed += [(other.name, f"{first.student} has a later one: {entry.name}") for _, other in earlier]
+        ordered = ordered[:1]
+    kept = {}
+    for submission, entry in reversed(ordered):  # of equal files the one that was handed in first
+        submission = _kept(submission, entry, output)
+        kept.setdefault(submission.path or entry.name, submission)
+    return list(reversed(kept.values()))
+
+
+def _kept(submission, entry, output):
+    """Return the submission with the path of its copy, or with its problem."""
+    try:
+        content = entry.read()
+    except SubmissionError as error:
+        return replace(submission, problem=str(error))
+    path = f"submissions/{hashlib.sha256(content).hexdigest()}.ipynb"
+    if not (output / path).exists():
+        with atomic_path(output / path) as temporary:
+            temporary.write_bytes(content)
+    return replace(submission, path=path)
+
+
+def _without(folders, passed, found, canvas, strip):
+    """Yield (submission with a problem, layout) for each folder or Canvas file that is no notebook."""
+    full = {entry.name.partition("/")[0] for entry in found}
+    for top in sorted(folders - full) if not strip else ():
+        kind = re.fullmatch(
+            r"(?P<name>.+?)_(?P<student>\d+)_assignsubmission_(?P<kind>[^_]+)_?", top, re.DOTALL
+        )
+        if kind:
+            folder = f"{top}/" if kind["kind"] == "file" else ""
+            yield Submission(kind["student"], "", kind["name"], folder=folder, problem=NO_NOTEBOOK), "moodle"
+        else:
+            yield Submission(top, "", problem=NO_NOTEBOOK), "plain"
+    for name, reason in passed if canvas else ():
+        submission, layout, file = _parsed(name.removeprefix(strip), None, canvas)
+        if layout == "canvas" and not _is_junk(name):
+            yield replace(submission, problem=f"{file}: {reason}"), layout

@@ -1,0 +1,179 @@
+"""The roster: who is in the course, from a table of one's own or from Canvas's or Moodle's export.
+
+Sources of the columns: Canvas, lib/gradebook_exporter.rb; Moodle, mod/assign/gradingtable.php (the grading
+worksheet that an assignment offers, in English).
+"""
+
+import csv
+import io
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from cnnlib.ground.errors import ParameterError
+
+LATE = re.compile(r"\blate\b", re.IGNORECASE)
+
+
+def read_roster(path):
+    """Read a CSV file with a row for each learner, separated by commas, semicolons or tabs.
+
+    Args:
+        path: file with the columns student_id and perhaps name, email, login, late and others; or Canvas's
+            gradebook export; or Moodle's grading worksheet.
+
+    Returns:
+        dict of plain data: "kind" ("plain", "canvas" or "moodle"), "columns" (list of str), "rows" (all below
+        the columns, as lists of str), "learners" (dicts with "student_id", "name", "email", "late" and "row",
+        the index into rows).
+
+    Raises:
+        ParameterError: it cannot be read, lacks a column, or an id is blank or there twice; all are named.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ParameterError(f"the roster {path} cannot be read: {error}") from None
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)
+    try:
+        table = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    except csv.Error as error:
+        raise ParameterError(f"the roster {path} cannot be read: {error}") from None
+    columns, *rows = [row for row in table if any(cell.strip() for cell in row)] or [[]]
+    rows = [[*row, *[""] * (len(columns) - len(row))][: len(columns)] for row in rows]
+    at = {column.strip().casefold(): i for i, column in reversed(list(enumerate(columns)))}
+    if "id" in at and "section" in at and ("student" in at or "lastname" in at):
+        kind, learners = "canvas", _canvas(rows, at)
+    elif "identifier" in at and "full name" in at:
+        kind, learners = "moodle", _moodle(rows, at)
+    elif "student_id" in at:
+        kind, learners = "plain", _plain(rows, at)
+    else:
+        raise ParameterError(
+            f"the roster {path} must have the columns student_id, name, email, or be Canvas's gradebook or "
+            f"Moodle's grading worksheet in English; it has {', '.join(columns)[:200] or 'none'}"
+        )
+    if not learners:
+        raise ParameterError(f"the roster {path} has no row for a learner")
+    counts = Counter(learner["student_id"] for learner in learners)
+    blank = [
+        learner["name"] or f"row {learner['row'] + 2}" for learner in learners if not learner["student_id"]
+    ]
+    twice = [student for student, count in counts.items() if student and count > 1]
+    if blank or twice:
+        said = [f"no id for {', '.join(blank[:10])}"] if blank else []
+        said += [f"more than one row for {', '.join(twice[:10])}"] if twice else []
+        raise ParameterError(
+            f"the roster {path} has {' and '.join(said)}; each learner needs an id of their own"
+        )
+    return {"kind": kind, "columns": columns, "rows": rows, "learners": learners}
+
+
+def _cell(row, at, *names):
+    return next((row[at[name]].strip() for name in names if name in at and row[at[name]].strip()), "")
+
+
+def _plain(rows, at):
+    return [
+        {
+            "student_id": _cell(row, at, "student_id"),
+            "name": _cell(row, at, "name"),
+            "email": _cell(row, at, "email"),
+            "late": _cell(row, at, "late").casefold() in ("1", "yes", "true", "late", "x"),
+            "row": i,
+        }
+        for i, row in enumerate(rows)
+    ]
+
+
+def _canvas(rows, at):
+    """Return the learners; the rows of points and of hidden columns, which come before them, are none."""
+    learners = []
+    for i, row in enumerate(rows):
+        name = _cell(row, at, "student")
+        if "lastname" in at:
+            name = ", ".join(filter(None, (_cell(row, at, "lastname"), _cell(row, at, "firstname"))))
+        student = _cell(row, at, "id", "sis user id", "sis login id")
+        if name == "Points Possible" or (not name and not student):
+            continue
+        login = _cell(row, at, "sis login id")
+        email = login if "@" in login else ""
+        learners.append({"student_id": student, "name": name, "email": email, "late": False, "row": i})
+    return learners
+
+
+def _moodle(rows, at):
+    """Return the learners; their id is one that holds in every assignment, if the worksheet has any."""
+    lasting = ("id number", "username", "email address")
+    names = [n for n in lasting if n in at and len({row[at[n]].strip() for row in rows} - {""}) == len(rows)]
+    return [
+        {
+            "student_id": _cell(row, at, names[0] if names else "identifier"),
+            "name": _cell(row, at, "full name"),
+            "email": _cell(row, at, "email address"),
+            "late": bool(LATE.search(_cell(row, at, "status"))),
+            "row": i,
+        }
+        for i, row in enumerate(rows)
+    ]
+
+
+def recogniser(roster):
+    """Return a function from a submission and its layout to the submission under the roster's id and name.
+
+    A learner is known by, in this order, student_id, the LMS's id, e-mail, login, and the name, whatever its
+    order, capitals and punctuation; what two learners share tells neither. The numbers of an LMS mean nothing
+    in a roster that is not the LMS's own: there the name goes first, and Moodle's numbers, which each
+    assignment draws anew, do not count.
+    """
+    at = {column.strip().casefold(): i for i, column in enumerate(roster["columns"])}
+    ids = [_index(roster, lambda learner, row: [learner["student_id"]])]
+    for names in (("id",), ("identifier",), ("email", "email address"), *((n,) for n in LOGINS)):
+        ids.append(_index(roster, lambda learner, row, names=names: _ids(row, at, names)))
+    ids.append(_index(roster, lambda learner, row: [learner["email"].partition("@")[0]]))
+    names = _index(roster, lambda learner, row: name_keys(learner["name"]))
+
+    def recognise(submission, layout):
+        by_id = [(index, [submission.student.casefold()]) for index in ids]
+        called = [*name_keys(submission.name), *([] if layout == "moodle" else name_keys(submission.student))]
+        by_name = [(names, called)]
+        if layout in ("plain", "pattern", roster["kind"]):
+            order = by_id + by_name
+        else:
+            order = by_name + (by_id if layout == "canvas" else [])
+        for index, keys in order:
+            hits = {index[key] for key in keys if index.get(key) is not None}
+            if len(hits) == 1:
+                learner = roster["learners"][hits.pop()]
+                late = submission.late or learner["late"]
+                return replace(submission, student=learner["student_id"], name=learner["name"], late=late)
+        return submission
+
+    return recognise
+
+
+LOGINS = ("login", "username", "sis login id", "sis user id", "id number", "integration id")
+
+
+def _ids(row, at, names):
+    """Return the ids in some columns of a row; of Moodle's "Participant 7" the number."""
+    cells = [_cell(row, at, name) for name in names]
+    return [re.sub(r"^\D+(?=\d+$)", "", cell) if "identifier" in names else cell for cell in cells]
+
+
+def _index(roster, keys_of):
+    """Return {key: index of the learner, or None where several have it}."""
+    index = {}
+    for i, learner in enumerate(roster["learners"]):
+        for key in {key.casefold() for key in keys_of(learner, roster["rows"][learner["row"]]) if key}:
+            index[key] = None if key in index else i
+    return index
+
+
+def name_keys(name):
+    """Return what a name may look like without spaces and punctuation, whichever part goes first."""
+    words = re.findall(r"\w+", unicodedata.normalize("NFC", name).casefold().replace("_", " "))
+    return ["".join(words[i:] + words[:i]) for i in range(len(words))]

@@ -1,0 +1,130 @@
+"""From verdicts to a learner's score: shares of cases, the late policy, and what a person decided.
+
+`overrides.csv` in the run's folder holds a line for each decision: student_id, exercise (blank: the total),
+points (blank: as they are), comment. It is read whenever the reports are written, so it survives a regrade.
+"""
+
+import csv
+import math
+
+from cnnlib.ground.errors import ParameterError
+
+OVERRIDES = ("student_id", "exercise", "points", "comment")
+
+
+def read_overrides(path, exams, students):
+    """Read the decisions of a person about scores.
+
+    Args:
+        path: Path of overrides.csv; where there is none, nothing was decided.
+        exams: list of dicts with "id" and "points".
+        students: ids of all learners of the run.
+
+    Returns:
+        dict from (student id, exercise id or "") to (points or None, comment).
+
+    Raises:
+        ParameterError: a column is missing, a line names nobody or no exercise, its points are no number from
+            0 to what the exercise is worth, or two lines are about the same; the lines are named.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            sample = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=max(",;\t", key=sample.count))
+            lines = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise ParameterError(f"{path} cannot be read: {error}") from None
+    missing = [name for name in OVERRIDES if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ParameterError(f"{path} lacks the column {missing[0]}; it must have {', '.join(OVERRIDES)}")
+    worth = {exam["id"]: exam["points"] for exam in exams}
+    worth[""] = sum(worth.values())
+    found, wrong = {}, []
+    for number, row in lines:
+        student, exercise, points, comment = ((row[name] or "").strip() for name in OVERRIDES)
+        if not (student or exercise or points or comment):
+            continue
+        value = _number(points)
+        if student not in students:
+            wrong.append(f"line {number}: there is no learner {student!r}")
+        elif exercise not in worth:
+            wrong.append(
+                f"line {number}: there is no exercise {exercise!r}; {', '.join(filter(None, worth))}"
+            )
+        elif points and (value is None or not 0 <= value <= worth[exercise]):
+            wrong.append(f"line {number}: points are {points!r}, and go from 0 to {worth[exercise]:g}")
+        elif (student, exercise) in found:
+            wrong.append(f"line {number}: {student} {exercise or 'total'} stands there twice")
+        found[student, exercise] = (value if points else None, comment)
+    if wrong:
+        raise ParameterError(f"{path}: {'; '.join(wrong[:5])}")
+    return found
+
+
+def _number(text):
+    try:
+        value = float(text.replace(",", "."))
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def scored(run, exams, result, overrides):
+    """Return a result with its score.
+
+    Args:
+        run: dict with "partial" (whether an answer gets the share of its cases that passed) and
+            "late_penalty" (percent off a late submission's score).
+        exams: list of dicts with "id" and "points", those that count.
+        result: dict as `one.grade_submissions` returns it, with "student_id" and "late".
+        overrides: as `read_overrides` returns them.
+
+    Returns:
+        dict: the result with the scores of its exercises, and "score" (None where nothing was decided),
+        "max_score", "percent" and "comment". A person's points for an exercise come before the late penalty,
+        those for the total in the place of all.
+    """
+    student, exercises, comments, total = result["student_id"], {}, [], 0
+    for exam in exams:
+        points, comment = overrides.get((student, exam["id"]), (None, ""))
+        entry = result["exercises"].get(exam["id"])
+        if entry is not None:
+            entry = entry | {"score": _share(run, entry)}
+            if points is not None:
+                entry |= {"score": _plain(points), "by_hand": True}
+            exercises[exam["id"]] = entry | ({"comment": comment} if comment else {})
+        elif points is not None:
+            worth = {"max_score": exam["points"], "seconds": 0, "source": "", "by_hand": True}
+            exercises[exam["id"]] = worth | {"status": "missing", "message": "", "score": _plain(points)}
+        total += exercises.get(exam["id"], {}).get("score", 0)
+        comments += [f"{exam['id']}: {comment}"] if comment else []
+    score = None if result["status"] == "grader error" else total
+    if score is not None and result.get("late"):
+        score = score * (1 - run.get("late_penalty", 0) / 100)
+    points, comment = overrides.get((student, ""), (None, ""))
+    score = points if points is not None else score
+    worth = sum(exam["points"] for exam in exams)
+    return result | {
+        "exercises": exercises,
+        "score": None if score is None else _plain(score),
+        "max_score": worth,
+        "percent": None if score is None else round(100 * score / worth, 1),
+        "comment": "; ".join([comment] * bool(comment) + comments),
+        "total_comment": comment,
+        "by_hand": points is not None,
+    }
+
+
+def _share(run, entry):
+    if run.get("partial") and entry["status"] != "pass" and entry.get("cases"):
+        return _plain(entry["max_score"] * entry.get("passed_cases", 0) / entry["cases"])
+    return entry["score"]
+
+
+def _plain(number):
+    """Return a number with at most two decimals, an int where it is whole."""
+    rounded = round(number, 2)
+    return int(rounded) if rounded == int(rounded) else rounded

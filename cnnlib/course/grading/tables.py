@@ -1,0 +1,34 @@
+"""Tables that spreadsheets read: UTF-8 that Excel recognises, no formulas, no control characters."""
+
+import csv
+import io
+import re
+
+CONTROL = re.compile(
+    r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\)?)"  # a terminal's escape sequence, whole
+    r"|[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"  # or what turns a line round
+)
+
+
+def shown(text):
+    """Return a text in one line, without what a terminal or a spreadsheet would act upon."""
+    return CONTROL.sub(lambda match: "" if match[1] else " ", text)
+
+
+def inert(value):
+    """Keep a text from being read as a formula by a spreadsheet: a leading apostrophe shows it as it is."""
+    if not isinstance(value, str):
+        return value
+    value = shown(value)
+    if re.fullmatch(r"-(\d+(\.\d+)?)?", value):  # a number, or the sign for none
+        return value
+    return f"'{value}" if value.lstrip()[:1] in ("=", "+", "-", "@") and value.lstrip() else value
+
+
+def csv_text(header, rows):
+    """Return a table as CSV with a byte order mark, by which Excel knows that it is UTF-8."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([inert(value) for value in header])
+    writer.writerows([inert(value) for value in row] for row in rows)
+    return f"\ufeff{text.getvalue()}"

@@ -1,0 +1,193 @@
+"""A learner's own progress: which exercises are solved, tried and untouched, read from saved notebooks.
+
+Nothing is run. What a check cell said when it was last run tells, and where it was not run, whether the
+exercise still reads as it was handed out. A notebook that cannot be read is named and stops nothing.
+
+    cnnlib progress             # the lessons in notebooks/
+    cnnlib progress mine        # copies in a folder of one's own; of several copies the best answer counts
+"""
+
+import json
+import re
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cnnlib.course.exercises import RELEASED, exercises, own_folder, plain, squeezed
+from cnnlib.ground.env import NOTEBOOKS, no_course
+from cnnlib.ground.errors import ParameterError
+
+SOLVED, TRIED, UNTOUCHED = "solved", "tried", "untouched"
+MARKS = {SOLVED: "✓", TRIED: "✗", UNTOUCHED: "○"}
+CHECK = re.compile(r"""^check\(\s*["'](\d\d)\.(\w+)["']""", flags=re.M)
+
+
+@dataclass
+class Lesson:
+    """What was found of a lesson.
+
+    Attributes:
+        name: such as "02_parts_of_a_cnn".
+        exercises: dict from an exercise's id to "solved", "tried" or "untouched", in the lesson's order.
+        places: dict from an exercise's id to the notebook in which it was found.
+        problem: why a notebook could not be read, or "".
+    """
+
+    name: str
+    exercises: dict = field(default_factory=dict)
+    places: dict = field(default_factory=dict)
+    problem: str = ""
+
+
+def read(*folders):
+    """Read the state of every exercise from saved notebooks.
+
+    Args:
+        *folders: folders with notebooks, or notebooks; none: the course's lessons, an instructor's own among
+            them.
+
+    Returns:
+        list of Lesson, by number.
+
+    Raises:
+        ParameterError: there is no such folder, or the course's cannot be found.
+    """
+    if not folders:
+        if problem := no_course():
+            raise ParameterError(problem)
+        folders = [NOTEBOOKS, *([own_folder() / "notebooks"] if own_folder() else [])]
+    found = {}
+    for path in (path for folder in folders for path in _notebooks(Path(folder))):
+        # "03_mnist_cnn-Copy1.ipynb" is JupyterLab's name of a copy
+        lesson = Lesson(re.sub(r"(-Copy\d+)+$", "", path.stem))
+        try:
+            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+            _read_cells(lesson, cells, path)
+        except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
+            lesson.problem = f"{path} cannot be read as a notebook ({type(error).__name__})"
+        if lesson.exercises or lesson.problem or path.parent == NOTEBOOKS:
+            _merge(found.setdefault(lesson.name, lesson), lesson)
+    return sorted(found.values(), key=lambda lesson: lesson.name)
+
+
+def _notebooks(folder):
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        raise ParameterError(f"{folder} does not exist; name a folder with notebooks")
+    return sorted(path for path in folder.glob("*.ipynb") if path.name[0] != ".")
+
+
+def _merge(lesson, other):
+    """Keep of each exercise the better answer."""
+    order = list(MARKS)
+    for name, status in other.exercises.items():
+        if name not in lesson.exercises or order.index(status) < order.index(lesson.exercises[name]):
+            lesson.exercises[name], lesson.places[name] = status, other.places[name]
+    lesson.problem = lesson.problem or other.problem
+
+
+def _read_cells(lesson, cells, path):
+    code = [cell for cell in cells if cell.get("cell_type") == "code"]
+    texts = [_text(cell.get("source")) for cell in code]
+    for cell, text in zip(code, texts, strict=True):
+        asked = CHECK.search(text)
+        if (
+            not asked or asked[1] != lesson.name[:2]
+        ):  # lesson 00 shows what a check is, with another's exercise
+            continue
+        name = f"{asked[1]}.{asked[2]}"
+        answers = [
+            (each, source)
+            for each, source in zip(code, texts, strict=True)
+            if each is not cell and re.search(rf"^(def|class) {asked[2]}\b", source, flags=re.M)
+        ]
+        lesson.exercises[name] = _status(name, cell, answers[-1:])
+        lesson.places[name] = str(path)
+
+
+def _status(name, check, answers):
+    said = "".join(map(_said, check.get("outputs") or []))
+    changed = any(not _handed_out(name, source) for _, source in answers)
+    # An answer that was run after its check was run is another one than was checked.
+    later = any(
+        (cell.get("execution_count") or 0) > (check.get("execution_count") or 0) for cell, _ in answers
+    )
+    if said.startswith("✓") and not later:
+        return SOLVED
+    if said.startswith(("✓", "✗")) or changed:
+        return TRIED
+    return UNTOUCHED
+
+
+def _said(output):
+    if output.get("output_type") == "error":
+        return "✗"
+    return _text((output.get("data") or {}).get("text/plain", ""))
+
+
+def _handed_out(name, source):
+    """Tell whether an exercise's cell reads as the lesson handed it out."""
+    given = _given().get(name)
+    if given is None:  # one to be written from nothing
+        return "raise NotImplementedError" in source
+    return squeezed(given) in squeezed(source)
+
+
+def _given(cache={}):  # noqa: B006 - kept from call to call
+    """Return {id: source} of the exercises that hand out code with a fault."""
+    if not cache:
+        if RELEASED.exists():
+            found = {exam["id"]: exam["given"] for exam in plain.loads(RELEASED.read_bytes())}
+        else:
+            lessons = [f"{number:02}" for number in range(100)]
+            found = {e.id: e.stub if e.given else "" for lesson in lessons for e in exercises(lesson)}
+        cache.update({name: given for name, given in found.items() if given})
+    return cache
+
+
+def _text(source):
+    return source if isinstance(source, str) else "".join(source or [])
+
+
+def next_exercise(lessons):
+    """Return (lesson, id) of what to do next: the first lesson that is not done, there what was tried first.
+
+    None: everything is solved.
+    """
+    for lesson in lessons:
+        for status in (TRIED, UNTOUCHED):
+            for name, found in lesson.exercises.items():
+                if found == status:
+                    return lesson, name
+    return None
+
+
+def table(lessons=None):
+    """Return a text: a line for each lesson with its exercises' marks, and what to do next."""
+    lessons = read() if lessons is None else lessons
+    width = max((len(lesson.name) for lesson in lessons), default=0)
+    every = [status for lesson in lessons for status in lesson.exercises.values()]
+    lines = []
+    for lesson in lessons:
+        found = list(lesson.exercises.values())
+        marks = "".join(MARKS[status] for status in found)
+        solved = f"{found.count(SOLVED)} of {len(found)}  {marks}" if found else "no exercises"
+        lines.append(f"{lesson.name:<{width}}  {lesson.problem or solved}")
+    counts = ", ".join(f"{mark} {every.count(status)} {status}" for status, mark in MARKS.items())
+    lines.append(f"\n{len(every)} exercises: {counts}")
+    following = next_exercise(lessons)
+    if following:
+        lesson, name = following
+        tried = lesson.exercises[name] == TRIED
+        does = "is begun: change it and run its check again" if tried else "comes next"
+        lines.append(f"{name} {does}, in {Path(lesson.places[name]).name}.")
+    elif every:
+        lines.append("All are solved. The questions that only prose asks are left, and other seeds.")
+    return "\n".join(lines)
+
+
+def as_json(lessons):
+    """Return what was found as a JSON text: lessons, and next as {lesson, exercise}."""
+    following = next_exercise(lessons)
+    following = following and {"lesson": following[0].name, "exercise": following[1]}
+    return json.dumps({"lessons": [asdict(lesson) for lesson in lessons], "next": following}, indent=1)
