@@ -126,6 +126,11 @@ def test_noise_is_shown_once_and_in_one_way(shown):
     assert shown[0][MIME]["measured"]["a"] == {"mean": 0.91, "se": pytest.approx(0.01), "n": 2}
 
 
+def test_a_mean_of_whole_numbers_is_shown_in_tenths(shown):
+    claim("b < a", above, {"a": mean_se([3, 4]), "b": 1}, {"less": {"a": 2, "b": 1}}, ",d")
+    assert "a 3.5 ± 0.5; b 1" in shown[0]["text/plain"]
+
+
 @pytest.mark.parametrize(
     ("rival", "margin"),
     [({"a": 1.0}, 0.5), ({"a": 2.0 - 1e-9}, 0.99), ({"a": -7.0}, 0.1), ({"b": 9.0}, 0.125)],

@@ -204,8 +204,8 @@ def show_number(value, form):
     spec, _, unit = form.partition(" ")
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, Estimate):
-        text = value.short(spec)
+    if isinstance(value, Estimate):  # a mean of whole numbers is none
+        text = value.short(spec[:-1] + ".1f" if spec.endswith("d") else spec)
     elif isinstance(value, int) and not spec.endswith("%"):
         text = f"{value:,}"
     else:
