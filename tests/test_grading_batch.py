@@ -685,7 +685,7 @@ def test_the_learners_readme_speaks_of_what_they_have(copy):
     assert "make test" not in text
     assert "make bench" not in text
     assert "grade" not in text
-    for target in re.findall(r"\]\(([^)#\s]+)\)", text):
+    for target in re.findall(r"\]\((?!https:)([^)#\s]+)\)", text):
         assert (copy / target).exists(), target
 
 

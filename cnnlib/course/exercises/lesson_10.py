@@ -186,11 +186,12 @@ def chain_gradient_shift(weights, x, y, lr):
 
 
 def chain_one_after_another(weights, x, y, lr):
+    moved, shifts = list(weights), []
+
     def gradients(values):
         w = torch.tensor(values, dtype=torch.float64, requires_grad=True)
         return torch.autograd.grad((w.prod() * x - y) ** 2 / 2, w)[0].tolist()
 
-    moved, shifts = list(weights), []
     for i, first in enumerate(gradients(weights)):
         now = gradients(moved)[i]
         shifts.append(now - first)
