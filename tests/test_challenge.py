@@ -27,6 +27,17 @@ def tiny():
     return nn.Sequential(nn.AvgPool2d(7), nn.Flatten(), nn.Linear(16, 2))
 
 
+class Around(nn.Module):
+    """The tiny network, for classes that do something else beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.part = tiny()
+
+    def forward(self, images):
+        return self.part(images)
+
+
 def test_it_learns_and_answers_from_its_state_alone(halves):
     trained = train_entry(tiny, {"epochs": 10, "lr": 0.05}, halves)
     assert (trained.numbers, trained.steps, trained.ended) == (34, 20, "done")
@@ -80,14 +91,10 @@ def test_cpu_time_counts_and_sleeping_does_not(halves):
 
 
 def test_buffers_count_as_numbers(halves):
-    class Large(nn.Module):
+    class Large(Around):
         def __init__(self, size):
             super().__init__()
-            self.part = tiny()
             self.register_buffer("memory", torch.zeros(size))
-
-        def forward(self, images):
-            return self.part(images)
 
     fits = train_entry(lambda: Large(MAX_NUMBERS - 34), {"epochs": 1}, halves)
     assert fits.numbers == MAX_NUMBERS
@@ -96,12 +103,12 @@ def test_buffers_count_as_numbers(halves):
 
 
 def test_what_is_remembered_elsewhere_is_lost(halves):
-    class Cheat(nn.Module):
+    class Cheat(Around):
         """Keeps its training images, and answers with the label of the nearest."""
 
         def __init__(self):
             super().__init__()
-            self.part, self.kept = tiny(), None
+            self.kept = None
 
         def forward(self, images):
             if self.training:
@@ -115,11 +122,7 @@ def test_what_is_remembered_elsewhere_is_lost(halves):
 
 
 def test_a_network_that_grows_is_refused(halves):
-    class Grows(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.part = tiny()
-
+    class Grows(Around):
         def forward(self, images):
             if self.training:
                 self.register_buffer("memory", torch.zeros(MAX_NUMBERS))
@@ -130,11 +133,7 @@ def test_a_network_that_grows_is_refused(halves):
 
 
 def test_a_loss_that_is_not_finite_ends_the_run(halves):
-    class Overflows(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.part = tiny()
-
+    class Overflows(Around):
         def forward(self, images):
             return self.part(images) * (float("nan") if self.training else 1.0)
 

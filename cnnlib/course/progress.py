@@ -7,12 +7,13 @@ exercise still reads as it was handed out. A notebook that cannot be read is nam
     cnnlib progress mine        # copies in a folder of one's own; of several copies the best answer counts
 """
 
+import functools
 import json
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cnnlib.course.exercises import RELEASED, exercises, own_folder, plain, squeezed
+from cnnlib.course.exercises import RELEASED, exercises, lesson_numbers, own_folder, plain, squeezed
 from cnnlib.ground.env import NOTEBOOKS, no_course
 from cnnlib.ground.errors import ParameterError
 
@@ -133,16 +134,14 @@ def _handed_out(name, source):
     return squeezed(given) in squeezed(source)
 
 
-def _given(cache={}):  # noqa: B006 - kept from call to call
+@functools.cache
+def _given():
     """Return {id: source} of the exercises that hand out code with a fault."""
-    if not cache:
-        if RELEASED.exists():
-            found = {exam["id"]: exam["given"] for exam in plain.loads(RELEASED.read_bytes())}
-        else:
-            lessons = [f"{number:02}" for number in range(100)]
-            found = {e.id: e.stub if e.given else "" for lesson in lessons for e in exercises(lesson)}
-        cache.update({name: given for name, given in found.items() if given})
-    return cache
+    if RELEASED.exists():
+        found = {exam["id"]: exam["given"] for exam in plain.loads(RELEASED.read_bytes())}
+    else:
+        found = {e.id: e.stub if e.given else "" for number in lesson_numbers() for e in exercises(number)}
+    return {name: given for name, given in found.items() if given}
 
 
 def _text(source):

@@ -4,6 +4,7 @@ from collections import Counter
 from pathlib import Path
 
 from cnnlib.course.grading.batch import rewrite
+from cnnlib.course.grading.scores import is_blank
 from cnnlib.course.grading.tables import csv_text
 from cnnlib.ground.errors import ParameterError
 from cnnlib.ground.files import atomic_path
@@ -41,7 +42,7 @@ def gradebook(runs, output, attempt="best"):
             person = people.setdefault(_identity(run, result, names), {"scores": {}})
             person |= {name: result[name] or person.get(name, "") for name in ("student_id", "name", "email")}
             earlier, score = person["scores"].get(lesson), result["score"]
-            if score is None or (result["status"] == "missing" and not score):
+            if is_blank(result):
                 continue
             if earlier is None or attempt == "latest" or score > earlier:
                 person["scores"][lesson] = score

@@ -43,7 +43,6 @@ class Warden:
         course: folder with the learner's copy of cnnlib, and data beside it.
         isolation: one of LEVELS.
         group: path of a control group that limits a jail's memory as a whole, or None; see `memory_group`.
-
         modules: names of what answers are likely to import; it is imported once, if it can be.
         way, worker: for tests: as `available` returns it; another program than `worker`.
 

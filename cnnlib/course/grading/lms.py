@@ -7,11 +7,10 @@ Sources: Canvas, lib/gradebook_importer.rb (`header?`, `parse_assignments`); Moo
 locallib.php of mod/assign/feedback/offline, which skip a grade above the maximum.
 """
 
-import csv
-import io
 import re
 
-from cnnlib.course.grading.tables import inert, shown
+from cnnlib.course.grading.scores import is_blank
+from cnnlib.course.grading.tables import csv_as_it_is, inert, shown
 from cnnlib.ground.errors import ParameterError
 
 CANVAS_COLUMNS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
@@ -33,7 +32,8 @@ def canvas(run, results):
     if not roster:
         rows = [[inert(r["name"]), _number(r), "", "", "", _grade(r, points)] for r in results if _number(r)]
         title = shown(run.get("assignment") or run["title"])
-        return _csv([*CANVAS_COLUMNS, title], [["    Points Possible", "", "", "", "", points], *rows])
+        before = ["    Points Possible", "", "", "", "", points]
+        return csv_as_it_is([[*CANVAS_COLUMNS, title], before, *rows])
     columns = roster["columns"]
     last = [c.strip().casefold() for c in columns].index("section") + 1
     at = assignment_column(columns, run)
@@ -47,7 +47,7 @@ def canvas(run, results):
         if i in by_row
     ]
     before = ["    Points Possible", *[""] * (last - 1), points]
-    return _csv([*columns[:last], title], [before, *rows])
+    return csv_as_it_is([[*columns[:last], title], before, *rows])
 
 
 def assignment_column(columns, run):
@@ -92,7 +92,7 @@ def moodle(run, results):
             for r in results
             if _number(r)
         ]
-        return _csv(MOODLE_COLUMNS, rows)
+        return csv_as_it_is([MOODLE_COLUMNS, *rows])
     columns = roster["columns"]
     at = {column.strip().casefold(): i for i, column in enumerate(columns)}
     if "grade" not in at:
@@ -106,7 +106,7 @@ def moodle(run, results):
             if "feedback comments" in at and _comment(result):
                 row[at["feedback comments"]] = _comment(result)
         rows.append(row)
-    return _csv(columns, rows)
+    return csv_as_it_is([columns, *rows])
 
 
 def _by_row(run, results):
@@ -117,7 +117,7 @@ def _by_row(run, results):
 
 def _grade(result, worth):
     """Return a score in proportion to what the LMS's column is worth, "" where there is none."""
-    if result["score"] is None or (result["status"] == "missing" and not result["score"]):
+    if is_blank(result):
         return ""
     scale = _positive(worth) / result["max_score"] if _positive(worth) else 1
     return f"{round(result['score'] * scale, 2):.10g}"
@@ -138,12 +138,3 @@ def _number(result):
     """Return the LMS's number of a learner, which stands in the name of what was downloaded."""
     match = re.search(r"(?:^|_)(\d+)_(?:\d+_|assign)", result["folder"])
     return match[1] if match else ""
-
-
-def _csv(header, rows):
-    """Return CSV without a byte order mark: an LMS compares the first column's name."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()

@@ -12,6 +12,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+from cnnlib.course.grading.tables import separator
 from cnnlib.ground.errors import ParameterError
 
 LATE = re.compile(r"\blate\b", re.IGNORECASE)
@@ -37,7 +38,7 @@ def read_roster(path):
     except (OSError, UnicodeDecodeError) as error:
         raise ParameterError(f"the roster {path} cannot be read: {error}") from None
     first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)
+    delimiter = separator(first)
     try:
         table = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
     except csv.Error as error:

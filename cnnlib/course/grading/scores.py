@@ -7,6 +7,7 @@ points (blank: as they are), comment. It is read whenever the reports are writte
 import csv
 import math
 
+from cnnlib.course.grading.tables import separator
 from cnnlib.ground.errors import ParameterError
 
 OVERRIDES = ("student_id", "exercise", "points", "comment")
@@ -33,7 +34,7 @@ def read_overrides(path, exams, students):
         with path.open(encoding="utf-8-sig", newline="") as file:
             sample = file.readline()
             file.seek(0)
-            reader = csv.DictReader(file, delimiter=max(",;\t", key=sample.count))
+            reader = csv.DictReader(file, delimiter=separator(sample))
             lines = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ParameterError(f"{path} cannot be read: {error}") from None
@@ -70,6 +71,11 @@ def _number(text):
     except ValueError:
         return None
     return value if math.isfinite(value) else None
+
+
+def is_blank(result):
+    """Tell whether there is no score: nothing was decided, or nothing handed in and nothing given by hand."""
+    return result["score"] is None or (result["status"] == "missing" and not result["score"])
 
 
 def scored(run, exams, result, overrides):

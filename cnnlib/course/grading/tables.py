@@ -27,8 +27,16 @@ def inert(value):
 
 def csv_text(header, rows):
     """Return a table as CSV with a byte order mark, by which Excel knows that it is UTF-8."""
+    return "\ufeff" + csv_as_it_is([[inert(value) for value in row] for row in (header, *rows)])
+
+
+def csv_as_it_is(rows):
+    """Return rows as CSV, without a byte order mark: an LMS compares the first column's name."""
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([inert(value) for value in header])
-    writer.writerows([inert(value) for value in row] for row in rows)
-    return f"\ufeff{text.getvalue()}"
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def separator(line):
+    """Return what separates the columns of a table whose first line this is: a comma, semicolon or tab."""
+    return max(",;\t", key=line.count)
