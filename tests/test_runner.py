@@ -154,6 +154,22 @@ def test_a_lesson_that_does_not_run_to_its_end_is_not_ok(make, tmp_path, cells, 
     assert sorted(p.name for p in tmp_path.iterdir()) == ["05_test.ipynb", "out.ipynb"]
 
 
+@pytest.mark.parametrize("last", ["2", "1 / 0"])
+def test_a_notebook_is_written_as_often_whether_its_cells_are_few_or_many(make, tmp_path, monkeypatch, last):
+    def count(cells):
+        writes = []
+        monkeypatch.setattr(
+            "papermill.iorw.nbformat.writes",
+            lambda *given, **options: writes.append(1) or write(*given, **options),
+        )
+        result = runner.run_lesson(make(*cells, last), tmp_path / "out.ipynb")
+        assert result.status == ("ok" if last == "2" else "error")
+        return len(writes)
+
+    write = nbformat.writes
+    assert 0 < count(["1"]) == count(["1"] * 9)
+
+
 def test_clean_removes_what_differs_between_runs(make, tmp_path):
     result = runner.run_lesson(make("print(seed)"), tmp_path / "out.ipynb")
     text = nbformat.writes(runner.clean(nbformat.read(result.output, as_version=4)))

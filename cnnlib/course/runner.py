@@ -29,6 +29,7 @@ from ipykernel.kernelspec import RESOURCES, get_kernel_dict
 from jupyter_client import AsyncKernelManager
 from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
 
 from cnnlib.course.exercises import own_folder
@@ -247,6 +248,25 @@ class PresentKernel(AsyncKernelManager):
         return KernelSpec(resource_dir=RESOURCES, **get_kernel_dict())
 
 
+class SavingOnce(NBClientEngine):
+    """papermill's engine, but it writes the notebook when it ends, in whatever way, and not twice a cell.
+
+    Each time, papermill checks and writes all cells and pictures: a tenth of a lesson's time. Nobody could
+    see these files, as a run's output appears under its name when it is whole.
+    """
+
+    @classmethod
+    def execute_managed_notebook(cls, nb_man, kernel_name, **options):
+        output, nb_man.output_path = nb_man.output_path, None
+        try:
+            return super().execute_managed_notebook(nb_man, kernel_name, **options)
+        finally:
+            nb_man.output_path = output  # where papermill saves next
+
+
+papermill_engines.register("saving once", SavingOnce)
+
+
 def stop_kernels():
     """End all kernels that run lessons, at once; those who wait for them find them dead."""
     for manager in list(PresentKernel.started):
@@ -310,6 +330,7 @@ def run_lesson(path, output, parameters=None, *, progress=None, timeout=None):
                     path,
                     temporary,
                     checked,
+                    engine_name="saving once",
                     progress_bar={"desc": progress, "leave": False, "file": sys.stdout}
                     if progress
                     else False,
