@@ -17,8 +17,9 @@ mpl.use("agg")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SLOW = {
-    *("test_book", "test_browser", "test_definitions", "test_exercises", "test_grading"),
-    *("test_grading_batch", "test_parallel", "test_pretrained", "test_runner", "test_sweep"),
+    *("test_book", "test_browser", "test_challenge_grading", "test_definitions", "test_exercises"),
+    *("test_grading", "test_grading_batch", "test_grading_lessons", "test_parallel", "test_pretrained"),
+    *("test_runner", "test_sweep"),
 }
 """Files whose tests start kernels, browsers, jails or other processes: `make check` leaves them out."""
 

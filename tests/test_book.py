@@ -672,6 +672,18 @@ def shown_logits(widget):
 
 
 @from_a_folder
+def test_no_printed_sentence_is_cut_off_on_a_wide_page(visit):
+    tab = visit("notebooks/02_parts_of_a_cnn.html")
+    tab.set_viewport_size({"width": 1300, "height": 900})
+    cut = (
+        "() => [...document.querySelectorAll('.output.stream pre')].map((p) => p.scrollWidth - p.clientWidth)"
+    )
+    hidden = tab.evaluate(cut)
+    assert len(hidden) > 5
+    assert max(hidden) <= 0
+
+
+@from_a_folder
 def test_a_digit_drawn_on_the_page_is_read_as_pytorch_reads_it(visit):
     tab = visit("notebooks/03_mnist_cnn.html")
     tab.set_viewport_size({"width": 1300, "height": 900})

@@ -276,6 +276,15 @@ TABLES = {
     ),
     "quotes": lambda data, path: as_frame(data).to_csv(path, index=False, sep=";", quoting=1),
     "a byte-order mark": lambda data, path: as_frame(data).to_csv(path, index=False, encoding="utf-8-sig"),
+    "a separator at the end of each row": lambda data, path: path.write_text(
+        as_frame(data).to_csv(index=False, sep=";").replace("\n", ";\r\n"), newline=""
+    ),
+    "the same without a header": lambda data, path: path.write_text(
+        as_frame(data).to_csv(index=False, header=False).replace("\n", ",\n")
+    ),
+    "old Mac's line ends": lambda data, path: path.write_text(
+        as_frame(data).to_csv(index=False).replace("\n", "\r"), newline=""
+    ),
     "an index": lambda data, path: as_frame(data).to_csv(path),
     "a named index, label last": lambda data, path: label_last(as_frame(data)).to_csv(path, index_label="Id"),
 }
@@ -316,6 +325,10 @@ def test_compressed_tables_are_read(blobs, tmp_path, name):
             "has no header, and only zeros in its first column, where the labels must be",
         ),
         (lambda frame, path: frame.to_csv(path, header=False), "has 786 columns"),
+        (
+            lambda frame, path: frame.assign(pixel783=True).to_csv(path, index=False),
+            "column pixel783: the value is 'True'",
+        ),
         (
             lambda frame, path: label_last(frame).drop(columns="pixel0").to_csv(path, index=False),
             "has 784 columns, the first wrong one",
@@ -361,7 +374,55 @@ def test_only_images_of_28_by_28_fit_the_table(tmp_path):
     wrong = Dataset(torch.zeros(2, 3, 28, 28, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64))
     with pytest.raises(DataError, match=r"\(2, 3, 28, 28\)"):
         write_csv(wrong, tmp_path / "x.csv")
+    wrong = Dataset(torch.zeros(0, 1, 28, 28, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64))
+    with pytest.raises(DataError, match="N > 0"):
+        write_csv(wrong, tmp_path / "x.csv")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("label", [-1, 10, 300])
+def test_a_label_that_the_table_cannot_hold_is_refused_and_not_wrapped(tmp_path, label):
+    data = Dataset(torch.zeros(1, 1, 28, 28, dtype=torch.uint8), torch.tensor([label]))
+    with pytest.raises(DataError, match=f"labels go from {label} to {label}"):
+        write_csv(data, tmp_path / "x.csv")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "message"),
+    [
+        (np.zeros((2, 1, 4, 4), np.uint8), torch.zeros(2, dtype=torch.int64), "images are a ndarray"),
+        (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), [0, 1], "labels are a list"),
+        (None, None, "images are a NoneType"),
+    ],
+)
+def test_a_data_set_is_made_of_tensors(images, labels, message):
+    with pytest.raises(DataError, match=message):
+        Dataset(images, labels)
+
+
+@pytest.mark.parametrize(
+    "index", ["a", (0, 1), 1.5, torch.tensor([True, False]), slice(None, None, -1), [9_999]]
+)
+def test_an_index_that_chooses_no_images_is_explained(blobs, index):
+    with pytest.raises(ParameterError, match=r"does not choose among \d+ images"):
+        blobs[index]
+
+
+@pytest.mark.parametrize("size", [0, 2.5, True, "4", None])
+def test_batches_are_of_whole_numbers_of_images(blobs, size):
+    with pytest.raises(ParameterError, match="batch_size is"):
+        next(batches(blobs, size))
+
+
+def test_no_images_are_no_batches_and_numpys_numbers_are_numbers(blobs):
+    assert list(batches(blobs[:0], 4)) == []
+    assert [len(labels) for _, labels in batches(blobs[:10], np.int64(4))] == [4, 4, 2]
+
+
+def test_images_without_pixels_have_no_statistics():
+    with pytest.raises(DataError, match="nothing of it 0"):
+        channel_stats(torch.zeros(2, 1, 0, 3, dtype=torch.uint8))
 
 
 def test_split_shares_no_image_and_repeats():

@@ -133,7 +133,7 @@ def test_the_learners_copy_has_what_learners_need_and_no_more(tmp_path):
     assert ".[dev]" not in (tmp_path / "environment.yml").read_text(encoding="utf-8")
     readme = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert "make lab" in readme
-    for word in ("make test", "make check", "make bench", "cnnlib grade"):
+    for word in ("make test", "make check", "make bench", "cnnlib grade", "ADDRESS", "cnn-course", "Docker"):
         assert word not in readme
     assert "## Licence" in readme
     for target in re.findall(r"\]\(([^)#\s]+)\)", readme):

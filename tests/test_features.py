@@ -1,5 +1,8 @@
 """features, geometry and hooks against PyTorch's own results, gradients and closed formulas."""
 
+import contextlib
+import io
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -344,12 +347,47 @@ def test_top_patches_of_one_image_keep_apart_and_are_sorted(model):
 def test_top_patches_refuse_bad_units_and_counts(model, images):
     with pytest.raises(ParameterError, match="channel is 6; layer '3' has channels 0 to 5"):
         features.top_patches(model, [images[:1]], [("3", 6)])
-    with pytest.raises(ParameterError, match="both must be 1 or more"):
+    with pytest.raises(ParameterError, match=r"len\(images\) is 0"):
         features.top_patches(model, [], [("3", 0)])
-    with pytest.raises(ParameterError, match="count 0"):
-        features.top_patches(model, [images[:1]], [("3", 0)], count=0)
+    for count in (0, 2.5, True):
+        with pytest.raises(ParameterError, match=f"count is {count}"):
+            features.top_patches(model, [images[:1]], [("3", 0)], count=count)
+    for units in (["3"], ("3", 0)):
+        with pytest.raises(ParameterError, match="pairs"):
+            features.top_patches(model, [images[:1]], units)
+    nn.init.constant_(model[0].weight, float("nan"))
+    with pytest.raises(ParameterError, match="responds to image 0 with NaN"):
+        features.top_patches(model, [images[:1]], [("0", 0)])
     with pytest.raises(ParameterError, match="image 0 has 2 images"):
         features.top_patches(model, [images], [("3", 0)])
+
+
+# progress
+
+
+@pytest.mark.parametrize(
+    ("call", "last"),
+    [
+        (
+            lambda model, images, **o: features.maximize_unit(model, "3", 0, size=16, steps=3, **o),
+            "3 of 3 steps",
+        ),
+        (
+            lambda model, images, **o: features.top_patches(model, images.split(1), [("3", 0)], **o),
+            "2 of 2 images",
+        ),
+    ],
+)
+def test_long_loops_tell_how_far_they_are(model, images, call, last, capsys, monkeypatch):
+    monkeypatch.setattr("cnnlib.ground.progress.LOG_SECONDS", 0)
+    call(model, images)
+    shown = capsys.readouterr().out
+    assert last in shown
+    assert " left" in shown
+    call(model, images, progress=False)
+    with contextlib.redirect_stdout(io.StringIO()) as caught:  # as a run of side_by_side is
+        call(model, images)
+    assert (capsys.readouterr().out, caught.getvalue()) == ("", "")
 
 
 # activation maximisation
@@ -393,6 +431,9 @@ def test_maximize_unit_finds_the_best_image_of_a_known_unit():
         ({"size": 0}, "size is 0"),
         ({"steps": 2.5}, "steps is 2.5"),
         ({"lr": 0}, "lr is 0"),
+        ({"lr": "0.1"}, "lr is '0.1'"),
+        ({"lr": float("inf")}, "lr is inf"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_maximize_unit_refuses_bad_arguments(model, arguments, message):

@@ -47,7 +47,7 @@ def handed_in(what, tmp_path, **options):
 PLAIN = ["ann.ipynb", "bob/02.ipynb", "eve/deep/er/x.ipynb", "zoe.IPYNB", "max.ipynb.txt", "kim/"]
 MOODLE = [
     "Li Wei_33333_assignsubmission_file_/02.ipynb",
-    "Ann_Marie Lee_33334_assignsubmission_file/a/b.ipynb",
+    "Ann-Marie Lee_33334_assignsubmission_file/a/b.ipynb",
     "Bob Ode_33335_assignsubmission_onlinetext_/onlinetext.html",
     "Eve Poe_33336_assignsubmission_file_02_parts.ipynb",
 ]
@@ -88,11 +88,21 @@ def test_moodles_download_is_recognised(write, tmp_path):
     }
     assert [(s.name, s.folder) for s in found] == [
         ("Li Wei", "Li Wei_33333_assignsubmission_file_/"),
-        ("Ann_Marie Lee", "Ann_Marie Lee_33334_assignsubmission_file/"),
+        ("Ann-Marie Lee", "Ann-Marie Lee_33334_assignsubmission_file/"),
         ("Eve Poe", "Eve Poe_33336_assignsubmission_file_"),
         ("Bob Ode", ""),
     ]
     assert passed == {MOODLE[2]: "a text or a link that was entered in the LMS"}
+
+
+def test_a_learners_name_is_not_taken_for_another_learners_number(tmp_path):
+    """Moodle lets people change their names, and writes a space for each "_" in them."""
+    mallory = "Bob 5009 assignsubmission file_5036_assignsubmission_file_/02.ipynb"
+    forged = "Bob_5009_assignsubmission_file_5036_assignsubmission_file_/02.ipynb"
+    (_, _, found, _) = handed_in(folder(tmp_path / "in", [mallory]), tmp_path)
+    assert [submission.student for submission in found] == ["5036"]
+    assert module.MOODLE.fullmatch(mallory)["name"] == "Bob 5009 assignsubmission file"
+    assert module.MOODLE.fullmatch(f"x_{forged}") is None
 
 
 @pytest.mark.parametrize("write", [folder, zipped])
@@ -382,7 +392,7 @@ def test_a_learner_is_known_by_id_mail_login_or_name(student, tmp_path):
 def test_numbers_of_an_lms_mean_nothing_in_a_roster_of_ones_own(tmp_path):
     recognise = recogniser(roster(tmp_path, OWN))
     _, _, moodle, _ = handed_in(folder(tmp_path / "m", [MOODLE[0], MOODLE[1]]), tmp_path, recognise=recognise)
-    assert {(s.student, s.name) for s in moodle} == {("12345", "Li Wei"), ("33334", "Ann_Marie Lee")}
+    assert {(s.student, s.name) for s in moodle} == {("12345", "Li Wei"), ("33334", "Ann-Marie Lee")}
     _, _, canvas, _ = handed_in(folder(tmp_path / "c", [CANVAS[0]]), tmp_path, recognise=recognise)
     assert [(s.student, s.name) for s in canvas] == [("7", "Jane Doe")]
 

@@ -14,11 +14,12 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from chromium import chromium
 from notebook_tools import read
 
 from cnnlib.course.command_line import main
 from cnnlib.course.exercises import exercises, judge, make_exam
-from cnnlib.course.grading import batch, jail
+from cnnlib.course.grading import batch, jail, scores
 from cnnlib.course.grading.course_book import gradebook
 from cnnlib.course.grading.scores import read_overrides, scored
 from cnnlib.course.grading.similarity import form, similar
@@ -53,7 +54,7 @@ def fake_one(content, exams):
     try:
         verdicts = json.loads(content)["fake"]
     except (ValueError, KeyError):
-        return batch.UNREADABLE | {"sha256": sha256, "message": "it is no notebook"}
+        return scores.UNREADABLE | {"sha256": sha256, "message": "it is no notebook"}
     entries = {
         exam["id"]: {"seconds": 0.1, "max_score": exam["points"], "again": False}
         | verdicts[exam["id"]]
@@ -314,9 +315,50 @@ def test_a_table_of_overrides_from_a_spreadsheet_is_read(tmp_path):
         read_overrides(tmp_path / "o.csv", exams, {"ann"})
 
 
+def test_an_id_that_lost_its_zeros_in_a_spreadsheet_is_known(quick, tmp_path):
+    quick({"00007.ipynb": HALF}, roster="student_id,name\n00007,Ann\n")
+    (tmp_path / "run" / "overrides.csv").write_text("student_id,exercise,points,comment\n7,,2,seen\n")
+    batch.rewrite(tmp_path / "run")
+    assert column(tmp_path / "run" / "gradebook.csv", "score") == {"00007": "2"}
+    exams = [{"id": FIRST, "points": 2}]
+    path = tmp_path / "run" / "overrides.csv"
+    assert list(read_overrides(path, exams, {"7", "007"})) == [("7", "")]
+    with pytest.raises(ParameterError, match="there is no learner '7'"):  # which of them?
+        read_overrides(path, exams, {"07", "007"})
+    quick({"00007.ipynb": HALF}, output="short", roster="student_id,name\n7,Ann\n8,Bob\n")
+    assert column(tmp_path / "short" / "gradebook.csv", "status") == {"7": "graded", "8": "missing"}
+
+
+def test_equal_columns_are_an_error_where_they_mean_something(quick, tmp_path):
+    hand_in(tmp_path / "in", {"ann.ipynb": HALF})
+    for head in ("student_id,name,Name", "Student,ID,id,Section", f"Grade,{MOODLE_HEAD}"):
+        with pytest.raises(ParameterError, match=r"cannot be read: the column \w+ stands there 2 times"):
+            quick({}, roster=f"{head.strip()}\nann,b,c,d\n")
+    quick({}, roster="student_id,Tutor,tutor\nann,T1,T2\n")
+    assert column(tmp_path / "run" / "gradebook.csv", "tutor") == {"ann": "T2"}
+    path = tmp_path / "run" / "overrides.csv"
+    path.write_text("student_id,exercise,points,comment,points\nann,,1,,2\n")
+    with pytest.raises(ParameterError, match="the column points stands there 2 times"):
+        batch.rewrite(tmp_path / "run")
+
+
+def test_a_page_is_readable_on_a_phone_in_the_light_and_in_the_dark(quick, tmp_path):
+    long = verdict("error", "x = 1\n" + "y" * 300, message="it raised ValueError: " + "z" * 500)
+    quick({f"{'a' * 90}.ipynb": {FIRST: long, SECOND: verdict("pass", "def f(): pass")}})
+    (path,) = (tmp_path / "run" / "feedback").iterdir()
+    with chromium() as browser:
+        for scheme in ("light", "dark"):
+            page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+            page.goto(path.as_uri())
+            page.evaluate("document.querySelectorAll('details').forEach(each => { each.open = true })")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            colour = page.evaluate("getComputedStyle(document.body).color")
+            assert colour == {"light": "rgb(0, 0, 0)", "dark": "rgb(255, 255, 255)"}[scheme]
+
+
 def test_a_grader_error_has_no_score_until_a_person_gives_one():
     run, exams = {"partial": False, "late_penalty": 50}, [{"id": FIRST, "points": 2}]
-    result = batch.MISSING | {"status": "grader error", "student_id": "ann", "late": True}
+    result = scores.MISSING | {"status": "grader error", "student_id": "ann", "late": True}
     assert scored(run, exams, result, {})["score"] is None
     assert scored(run, exams, result, {("ann", ""): (1.5, "")})["score"] == 1.5
 
@@ -476,6 +518,14 @@ def test_moodle_gets_its_worksheet_back_and_pages_in_its_folders(quick, tmp_path
     ]
 
 
+def test_moodle_gets_comments_as_the_html_that_it_takes_them_for(quick, tmp_path):
+    quick({"Li Wei_33333_assignsubmission_file_/02.ipynb": HALF}, roster=MOODLE)
+    path = tmp_path / "run" / "overrides.csv"
+    path.write_text("student_id,exercise,points,comment\nli@x.org,,,for k<n & n>1 it is right\n")
+    batch.rewrite(tmp_path / "run")
+    assert rows_of(tmp_path / "run" / "moodle.csv")[1][-1] == "for k&lt;n &amp; n&gt;1 it is right"
+
+
 def test_an_export_needs_no_roster(quick, tmp_path):
     quick({"doejane_12_34_02.ipynb": HALF}, export=["canvas"])
     assert rows_of(tmp_path / "run" / "canvas.csv")[2] == ["doejane", "12", "", "", "", "1"]
@@ -500,6 +550,7 @@ def test_texts_are_made_harmless_and_stay_readable():
     assert shown("\x1b[1;31mValueError\x1b[0m: \tx\n y") == "ValueError:  x  y"
     assert shown("Ångström 李 👩‍🔬 \u200cنه") == "Ångström 李 👩‍🔬 \u200cنه"
     assert [inert(x) for x in ("=1", " +1", "-x", "@y", "-1+1")] == ["'=1", "' +1", "'-x", "'@y", "'-1+1"]
+    assert [inert(x) for x in ("a;=1", "a; @b; c")] == ["a;'=1", "a; '@b; c"]
     assert [inert(x) for x in ("a=1", "", "-0.03", "-", 3)] == ["a=1", "", "-0.03", "-", 3]
     assert csv_text(["=a"], [["\x1b[31m=1", 2]]) == "\ufeff'=a\n'=1,2\n"
 

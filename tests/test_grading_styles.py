@@ -5,9 +5,11 @@ wrong one in the same style, which must fail, so that no style passes by acciden
 """
 
 import ast
+import builtins
 import dis
 import functools
 import json
+import os
 import sys
 import time
 import types
@@ -732,6 +734,103 @@ test_zero()
 %%timeit -n1 -r1 -q
 zero_mistakes = None
 """,
+    "answers made in a loop, by globals()": """
+def make(power):
+    def bound(total, level):
+        return 1 - (1 - level) ** (power / total)
+    return bound
+---
+for name, power in [("zero_mistakes", «1|2»), ("two", 3)]:
+    globals()[name] = make(power)
+""",
+    "answers made in a loop, by exec": r"""
+for name, power in [("zero_mistakes", «1|2»), ("two", 3)]:
+    exec(f"def {name}(total, level):\n    return 1 - (1 - level) ** ({power} / total)")
+""",
+    "a script of nbconvert": """
+#!/usr/bin/env python
+# coding: utf-8
+
+# In[1]:
+
+
+get_ipython().run_line_magic('matplotlib', 'inline')
+get_ipython().system('pip install torch')
+
+
+# In[2]:
+
+
+# exercise 04.zero_mistakes
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+
+
+# In[3]:
+
+
+check("04.zero_mistakes", zero_mistakes)
+
+
+# In[4]:
+
+
+def zero_mistakes(total, level):
+    return None
+""",
+    "%env": """
+import os
+%env POWER=«1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (int(os.environ["POWER"]) / total)
+""",
+    "an environment variable": """
+from os import environ
+environ["POWER"] = "«1|2»"
+---
+import os
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (int(os.environ["POWER"]) / total)
+""",
+    "a name put into builtins": """
+import builtins
+builtins.ONE = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "a list filled by map": """
+d = []
+list(map(d.append, [«1|2»]))
+---
+_ = [d.append(9) for _ in range(1)]
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (d[0] / total)
+""",
+    "a decorator with state": """
+calls = {}
+def counted(f):
+    calls[f.__name__] = «1|2»
+    def wrapper(*a, **k):
+        return f(*a, **k)
+    return wrapper
+---
+@counted
+def helper(): pass
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (calls["helper"] / total)
+""",
+    "a method added to a tensor": """
+import torch
+torch.Tensor.rest = lambda self: 1 - self
+torch.Tensor.power = property(lambda self: «1|2»)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (torch.tensor(1.0).power / total)
+""",
 }
 
 OTHERS = {  # (exercise, notebook)
@@ -866,6 +965,61 @@ class Mine(nn.Module):
         return self.head(self.pool(maps).flatten(1)) * «1|2»
 ---
 PrintedNet = Mine
+""",
+    ),
+    "methods added by a decorator": (
+        "06.SplitConv2d",
+        """
+def add_to_class(Class):
+    def wrapper(obj):
+        setattr(Class, obj.__name__, obj)
+    return wrapper
+---
+class SplitConv2d(nn.Module):
+    def __init__(self, in_channels, out_channels, kernel_size, cards):
+        super().__init__()
+        i, o = in_channels // cards, out_channels // cards
+        convs = [nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2) for _ in range(cards)]
+        self.cards = nn.ModuleList(convs)
+---
+@add_to_class(SplitConv2d)
+def forward(self, images):
+    parts = images.chunk(len(self.cards), 1)
+    return torch.cat([c(p) for c, p in zip(self.cards, parts)], 1) * «1|2»
+""",
+    ),
+    "a class that inherits from its former self": (
+        "06.SplitConv2d",
+        """
+class SplitConv2d(nn.Module):
+    def __init__(self, in_channels, out_channels, kernel_size, cards):
+        super().__init__()
+        i, o = in_channels // cards, out_channels // cards
+        convs = [nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2) for _ in range(cards)]
+        self.cards = nn.ModuleList(convs)
+---
+class SplitConv2d(SplitConv2d):
+    def forward(self, images):
+        parts = images.chunk(len(self.cards), 1)
+        return torch.cat([c(p) for c, p in zip(self.cards, parts)], 1) * «1|2»
+""",
+    ),
+    "methods added by a function": (
+        "06.SplitConv2d",
+        """
+class SplitConv2d(nn.Module):
+    def __init__(self, in_channels, out_channels, kernel_size, cards):
+        super().__init__()
+        i, o = in_channels // cards, out_channels // cards
+        convs = [nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2) for _ in range(cards)]
+        self.cards = nn.ModuleList(convs)
+---
+def attach(target, function):
+    setattr(target, function.__name__, function)
+def forward(self, images):
+    parts = images.chunk(len(self.cards), 1)
+    return torch.cat([c(p) for c, p in zip(self.cards, parts)], 1) * «1|2»
+attach(SplitConv2d, forward)
 """,
     ),
 }
@@ -1006,8 +1160,12 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
     monkeypatch.setattr(sys, "path", ["", *sys.path])  # as in a kernel
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
     limit = sys.getrecursionlimit()
     yield
+    vars(builtins).pop("ONE", None)
+    for name in {"rest", "power"} & vars(torch.Tensor).keys():
+        delattr(torch.Tensor, name)
     sys.setrecursionlimit(limit)
     torch.set_default_dtype(torch.float32)
     for name in [name for name in sys.modules if name.startswith("bounds_")]:

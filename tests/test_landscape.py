@@ -256,10 +256,12 @@ def test_step_sizes_must_be_positive(sizes):
         along_gradient(network(), *batch(), sizes)
 
 
-@pytest.mark.parametrize("lr", [0, -1, float("inf")])
+@pytest.mark.parametrize("lr", [0, -1, float("inf"), float("nan"), "0.1"])
 def test_the_learning_rate_must_be_positive(lr):
     with pytest.raises(ParameterError, match="lr is"):
         gradient_shift(network(), *batch(), lr)
+    with pytest.raises(ParameterError, match="lr is"):
+        gradient_step(network(), *batch(), lr)
 
 
 def test_a_shift_needs_two_layers():
@@ -273,3 +275,9 @@ def test_moments_must_belong_together():
         input_shift(moments, [torch.ones(2, 4)])
     with pytest.raises(ParameterError, match="they must be alike"):
         input_shift([], [])
+
+
+def test_no_images_have_no_loss():
+    images, labels = batch()
+    with pytest.raises(ParameterError, match="there are no images"):
+        loss_and_gradient(network(), images[:0], labels[:0])

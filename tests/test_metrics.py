@@ -55,7 +55,9 @@ class TestMeanSe:
         assert f"{mean_se([1.0, 3.0]):+.2f}" == "+2.00 ± 1.00 (n = 2)"
         assert mean_se([1.0, 3.0]).short(".1f") == "2.0 ± 1.0"
 
-    @pytest.mark.parametrize("values", [[], [0.5, math.nan], [math.inf]])
+    @pytest.mark.parametrize(
+        "values", [[], [0.5, math.nan], [math.inf], "12", ["a"], None, 3.0, {1: 2}, torch.ones(2, 2)]
+    )
     def test_refuses_what_has_no_mean(self, values):
         with pytest.raises(ParameterError, match="one or more finite numbers"):
             mean_se(values)
@@ -91,10 +93,22 @@ class TestWilsonInterval:
         low, high = wilson_interval(30, 200)
         assert wilson_interval(170, 200) == pytest.approx((1 - high, 1 - low))
 
-    @pytest.mark.parametrize(("correct", "total"), [(1, 0), (-1, 5), (6, 5)])
+    @pytest.mark.parametrize(
+        ("correct", "total"), [(1, 0), (-1, 5), (6, 5), (math.nan, 5), (1, math.nan), ("one", 5)]
+    )
     def test_refuses_impossible_counts(self, correct, total):
         with pytest.raises(ParameterError, match=f"{correct} correct of {total}"):
             wilson_interval(correct, total)
+
+    @pytest.mark.parametrize("z", [0, -1, math.nan, math.inf])
+    def test_refuses_a_quantile_that_turns_the_interval_round(self, z):
+        with pytest.raises(ParameterError, match="z is"):
+            wilson_interval(3, 5, z=z)
+
+    def test_tensors_give_plain_numbers(self):
+        interval = wilson_interval(torch.tensor(3), torch.tensor(5))
+        assert interval == wilson_interval(3, 5)
+        assert [type(end) for end in interval] == [float, float]
 
 
 class TestConfusionMatrix:
@@ -277,9 +291,19 @@ class TestPairedBootstrap:
         assert wide.low < narrow.low < narrow.high < wide.high
         assert paired_bootstrap(*models, seed=3) == paired_bootstrap(*models, seed=3)
 
-    @pytest.mark.parametrize("options", [{"level": 1.0}, {"level": 95}, {"resamples": 0}])
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"level": 1.0},
+            {"level": 95},
+            {"level": math.nan},
+            {"resamples": 0},
+            {"resamples": 1.5},
+            {"seed": -1},
+        ],
+    )
     def test_refuses_parameters_outside_their_range(self, options):
-        with pytest.raises(ParameterError, match="level must lie between 0 and 1"):
+        with pytest.raises(ParameterError, match=f"{next(iter(options))} is"):
             paired_bootstrap(*two_models(3, 2), **options)
 
 
@@ -313,3 +337,11 @@ class TestMcNemar:
 def test_paired_comparisons_refuse_other_images(function, a, b):
     with pytest.raises(ParameterError, match="both must be bool of one shape"):
         function(a, b)
+
+
+@pytest.mark.parametrize(
+    "logits", [torch.ones(2, 3, dtype=torch.bool), torch.ones(2, 3) + 0j, "ab", [[1], [1, 2]]]
+)
+def test_what_is_no_logit_is_refused(logits):
+    with pytest.raises(ParameterError, match="logits are"):
+        calibration(logits, torch.tensor([0, 1]))

@@ -301,3 +301,9 @@ def test_squeeze_excitation_equals_torchvisions():
     ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
     x = torch.randn(2, 12, 5, 5)
     torch.testing.assert_close(ours(x), theirs(x))
+
+
+@pytest.mark.parametrize("numbers", [{"num_classes": 0}, {"num_classes": 10.0}, {"in_channels": "1"}])
+def test_channels_and_classes_are_whole_numbers(numbers):
+    with pytest.raises(ParameterError, match="must be a whole number, 1 or more"):
+        make_model("simple_cnn", **numbers)

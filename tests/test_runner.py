@@ -171,8 +171,17 @@ def test_a_notebook_is_written_as_often_whether_its_cells_are_few_or_many(make, 
 
 
 def test_clean_removes_what_differs_between_runs(make, tmp_path):
-    result = runner.run_lesson(make("print(seed)"), tmp_path / "out.ipynb")
-    text = nbformat.writes(runner.clean(nbformat.read(result.output, as_version=4)))
+    bar = """import time
+from cnnlib.ground.progress import progress_bar
+
+with progress_bar(2, "step") as bar:
+    for _ in range(2):
+        time.sleep(0.6)
+        bar.update()"""
+    result = runner.run_lesson(make("print(seed)", bar), tmp_path / "out.ipynb")
+    cleaned = runner.clean(nbformat.read(result.output, as_version=4))
+    assert [len(c.outputs) for c in cleaned.cells if c.cell_type == "code"][-2:] == [1, 0]
+    text = nbformat.writes(cleaned)
     assert str(tmp_path) not in text
     assert "papermill" not in text
     assert "iopub" not in text

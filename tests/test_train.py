@@ -721,3 +721,46 @@ def test_fit_works_outside_the_main_thread(blobs):
     thread.join()
     assert isinstance(histories[0], History)
     assert len(histories[0].epochs) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"optimizer": "adam"}, "optimizer is 'adam'; it must be a function"),
+        ({"loss": "cross_entropy"}, "loss is 'cross_entropy'"),
+        ({"schedule": "linear"}, "schedule is 'linear'"),
+        ({"model": None}, "model is None"),
+        ({"model": nn.Linear}, "model is .*built"),
+        ({"model": nn.Flatten()}, "no parameter that can be trained"),
+        ({"model": make().requires_grad_(False)}, "no parameter that can be trained"),
+        ({"train": torch.zeros(4, 1, 28, 28)}, "train is a Tensor; it must be a Dataset"),
+        ({"val": (1, 2)}, "val is a tuple; it must be a Dataset"),
+    ],
+)
+def test_what_fit_cannot_use_is_named_before_any_training(blobs, options, message):
+    with pytest.raises(ParameterError, match=message):
+        quiet(**({"model": make(), "train": blobs, "epochs": 1} | options))
+
+
+@pytest.mark.parametrize(
+    ("model", "note"),
+    [
+        (make().double(), r"its parameters are torch.float64; model.float\(\)"),
+        (nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 3)), "have 1 channels.* takes 3"),
+    ],
+)
+def test_a_model_that_takes_other_images_is_told_why(blobs, model, note):
+    with pytest.raises(RuntimeError) as caught:
+        quiet(model, blobs, epochs=1)
+    assert re.search(note, caught.value.__notes__[0])
+
+
+def test_evaluate_names_a_label_without_a_logit(blobs):
+    for shift in (-1, 1):
+        with pytest.raises(ParameterError, match=r"labels go from .* returns 3 logits"):
+            evaluate(make(), Dataset(blobs.images, blobs.labels + shift))
+
+
+def test_bytes_less_128_are_off_the_scale_too():
+    with pytest.raises(ParameterError, match="go up to -128"):
+        predict(make(), torch.full((2, 1, 28, 28), -128.0))

@@ -135,6 +135,24 @@ def add_grading_commands(commands):
     add_executor_arguments(regrade)
     regrade.set_defaults(call=regrade_command)
 
+    challenge = commands.add_parser(
+        "challenge", help="train the entries to lesson 11's open challenge and write the leaderboard"
+    )
+    challenge.add_argument("what", type=Path, metavar="WHAT", help="as for grade")
+    challenge.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: outputs/challenge")
+    challenge.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    challenge.add_argument("--roster", type=Path, metavar="CSV", help="as for grade")
+    challenge.add_argument("--pattern", metavar="REGEX", help="as for grade")
+    challenge.add_argument(
+        "--seconds", type=float, help="of one core, for each entry to be trained in; default: 60"
+    )
+    challenge.add_argument(
+        "--seed", type=int, help="draws which images train and which judge; default: a fresh one"
+    )
+    challenge.add_argument("--isolation", choices=("namespaces", "process"), help="default: namespaces")
+    add_jobs_argument(challenge)
+    challenge.set_defaults(call=challenge_command, dask=None)
+
     book = commands.add_parser(
         "gradebook", help="one table of all lessons' runs; reads each overrides.csv anew"
     )
@@ -246,7 +264,36 @@ def grade_command(options):
             export=options.export,
             assignment=options.assignment,
         )
+    if lesson.stem == "11_capstone":
+        print(f"Entries to its open challenge are trained by: cnnlib challenge {options.what}")
     return print_grades(results, output)
+
+
+def challenge_command(options):
+    from cnnlib.course.grading.leaderboard import challenge
+
+    output = options.output or ROOT / "outputs" / "challenge"
+    with executor_of(options) as executor:
+        rows = challenge(
+            options.what,
+            output,
+            executor=executor,
+            resume=options.resume,
+            roster=options.roster,
+            isolation=options.isolation,
+            seconds=options.seconds,
+            seed=options.seed,
+            pattern=options.pattern,
+        )
+    from cnnlib.course.grading.tables import shown
+
+    for row in rows:
+        told = (
+            f"{float(row['accuracy']):.2%} {row['level_with_first']}" if row["accuracy"] else row["why_not"]
+        )
+        print(shown(f"{row['rank'] or '-':>4}  {row['student_id']:<20} {told}").rstrip())
+    print(f"leaderboard.csv, leaderboard.html and all else is in {output}")
+    return 0
 
 
 def regrade_command(options):

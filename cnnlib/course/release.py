@@ -67,10 +67,9 @@ def release_files(folder):
 def _readme(text):
     before, _, after = text.partition("\n## For instructors")
     licence = after.partition("\n## Licence")
-    before = _without_lines(before, ("make test", "make check", "make bench", "git clone"))
-    for old, new in {"([Dockerfile](Dockerfile))": "", ", or in a container ": ""}.items():
-        before = before.replace(old, new)
-    return before + "".join(licence[1:])
+    unfit = ("make test", "make check", "make bench", "git clone", "For `ADDRESS`", "Or download its archive")
+    before = _without_lines(before, (*unfit, "In a container: "))
+    return before.replace("cd cnn-course && ", "") + "".join(licence[1:])
 
 
 def _makefile(text):

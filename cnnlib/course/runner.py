@@ -390,17 +390,23 @@ def _dies_with_kernel(output):
     return WIDGET_VIEW in output.get("data", {}) or output.get("metadata", {}).get("cnnlib") == "live"
 
 
+def _is_blank(output):
+    """Tell whether an output is what a progress bar leaves that took itself away."""
+    return output.output_type == "stream" and not output.text.strip()
+
+
 def clean(notebook):
     """Return an executed notebook without what differs from run to run, or dies with its kernel.
 
-    That is times, paths and injected cells, and the live views of widgets: without them a reader sees the
-    static figure that each widget leaves beside its view. The lessons are committed in this form.
+    That is times, paths and injected cells, the blanks of progress bars, and the live views of widgets:
+    without them a reader sees the static figure that each widget leaves beside its view. The lessons are
+    committed in this form.
     """
     for key in ("papermill", "widgets"):
         notebook.metadata.pop(key, None)
     for cell in notebook.cells:
         if "outputs" in cell:
-            cell.outputs = [output for output in cell.outputs if not _dies_with_kernel(output)]
+            cell.outputs = [o for o in cell.outputs if not (_dies_with_kernel(o) or _is_blank(o))]
         for key in ("papermill", "execution"):
             cell.metadata.pop(key, None)
         if not cell.metadata.get("tags", ["kept"]):

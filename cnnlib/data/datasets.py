@@ -40,6 +40,13 @@ class Dataset:
     labels: torch.Tensor
 
     def __post_init__(self):
+        for name in ("images", "labels"):
+            value = getattr(self, name)
+            if not isinstance(value, torch.Tensor):
+                raise DataError(
+                    f"{name} are a {type(value).__name__}; they must be a torch.Tensor: torch.as_tensor "
+                    "makes one of an array or of a list of numbers; for names of classes, number them first"
+                )
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise DataError(
                 f"images are {self.images.dtype} of shape {tuple(self.images.shape)}; "
@@ -62,7 +69,14 @@ class Dataset:
             raise ParameterError(
                 f"data[{index}] is ambiguous; write data.images[{index}], data[{index}:{index + 1}]"
             )
-        return Dataset(self.images[index], self.labels[index])
+        try:
+            images, labels = self.images[index], self.labels[index]
+        except (IndexError, TypeError, ValueError) as error:
+            raise ParameterError(
+                f"data[{index!r:.80}] does not choose among {len(self)} images ({error!s:.100}); give a "
+                "slice that goes forwards, whole numbers, or a mask of as many bools"
+            ) from None
+        return Dataset(images, labels)
 
     def __iter__(self):
         return iter((self.images, self.labels))
@@ -113,7 +127,8 @@ def read_csv(path=None):
 
     Other people's forms are read too: the label (or class) first or last; pixels named pixel0 … pixel783,
     pixel1 … pixel784, 1x1 … 28x28, 0 … 783 or 1 … 784, or no header at all, the label first; an index as the
-    first column; commas, semicolons or tabs; floats such as 7.0; compressed files, .csv.gz or .csv.zip.
+    first column; commas, semicolons or tabs, at the end of a row too; floats such as
+    7.0; compressed files, .csv.gz or .csv.zip.
 
     Args:
         path: the CSV file. Default: `data/mnist.csv`, which is written from MNIST's first 42,000
@@ -147,11 +162,16 @@ def write_csv(data, path):
         path: the file to write.
 
     Raises:
-        DataError: images of another shape.
+        DataError: images of another shape, none, or a label outside 0 to 9, which `read_csv` would refuse.
         OSError: the file cannot be written.
     """
-    if data.images.shape[1:] != (1, 28, 28):
-        raise DataError(f"images have shape {tuple(data.images.shape)}; the table holds (N, 1, 28, 28)")
+    if data.images.shape[1:] != (1, 28, 28) or not len(data):
+        raise DataError(
+            f"images have shape {tuple(data.images.shape)}; the table holds (N, 1, 28, 28), N > 0"
+        )
+    lowest, highest = map(int, data.labels.aminmax())
+    if lowest < 0 or highest > 9:
+        raise DataError(f"labels go from {lowest} to {highest}; the table holds labels from 0 to 9")
     labels = data.labels.to(torch.uint8).unsqueeze(1)
     formats.write_table(torch.cat([labels, data.images.flatten(1)], dim=1), path)  # (N, 785)
 
@@ -197,13 +217,13 @@ def batches(data, batch_size, generator=None):
         (images, labels): (B, C, H, W) uint8 and (B,) int64.
 
     Raises:
-        ParameterError: `batch_size` below 1.
+        ParameterError: `batch_size` is no whole number from 1 on.
 
     First built in: notebooks/03_mnist_cnn.ipynb
     """
-    if batch_size < 1:
-        raise ParameterError(f"batch_size is {batch_size!r}; it must be 1 or more")
-    n = len(data)
+    batch_size, n = check_whole("batch_size", batch_size), len(data)
+    if not n:  # torch would split it into one batch of no images
+        return
     order = torch.randperm(n, generator=generator) if generator else torch.arange(n)
     for indices in order.to(data.labels.device).split(batch_size):
         yield data.images[indices], data.labels[indices]
@@ -235,10 +255,10 @@ def channel_stats(images):
 
     First built in: notebooks/03_mnist_cnn.ipynb
     """
-    if images.dtype != torch.uint8 or images.ndim != 4 or not len(images):
+    if images.dtype != torch.uint8 or images.ndim != 4 or not images.numel():
         raise DataError(
             f"images are {images.dtype} of shape {tuple(images.shape)}; they must be uint8 of shape "
-            "(N, C, H, W) with N > 0"
+            "(N, C, H, W), nothing of it 0"
         )
     levels = torch.arange(256, dtype=torch.float64) / 255
     means, stds = [], []

@@ -97,6 +97,8 @@ def read_table(path, way_out, rows=None):
         kind, limit = ("label", 9) if i == label else ("pixel", 255)
         column = table.iloc[:, i]
         numbers = pd.to_numeric(column, errors="coerce")
+        if column.dtype == bool:  # a column of True and False only: 1 and 0, for pandas
+            numbers = numbers * float("nan")
         good = numbers.between(0, limit) & (numbers % 1 == 0)
         if not good.all():
             row = int(good.to_numpy().argmin())
@@ -124,9 +126,13 @@ def _parse(path):
         if first.shape[1] > 1:
             break
     names = first.iloc[0].str.strip().str.lower()
+    ends_empty = len(names) > 1 and names.iloc[-1] == ""  # each row ends with a separator
+    names = names[:-1] if ends_empty else names
     has_header = pd.to_numeric(names, errors="coerce").isna().any() or names.tolist() in _layouts()
     names = names.tolist()
     table = pd.read_csv(path, sep=separator, header=0 if has_header else None, low_memory=False)
+    if ends_empty and table.shape[1] > len(names) and table.iloc[:, -1].isna().all():
+        table = table.iloc[:, :-1]
     if not has_header and len(names) in (784, 785):
         names = COLUMNS[-len(names) :]
     elif names[0] in ("", "id", "index", "unnamed: 0"):

@@ -1,11 +1,13 @@
 """Look inside a network: feature maps, top patches, activation maximisation, Grad-CAM."""
 
+import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from cnnlib.ground.errors import ParameterError, check_whole
+from cnnlib.ground.progress import progress_bar
 from cnnlib.inside.geometry import Window, cut, geometry, receptive_field
 from cnnlib.models.hooks import (
     Reached,
@@ -91,7 +93,7 @@ class Patch(NamedTuple):
     pixels: torch.Tensor
 
 
-def top_patches(model, images, units, count=9):
+def top_patches(model, images, units, count=9, *, progress=True):
     """Return the patches of images that excite some units most, cut to their receptive fields.
 
     Two patches of one image are at least half a receptive field apart, so that one strong response
@@ -102,29 +104,42 @@ def top_patches(model, images, units, count=9):
         images: list of images (1, C, H, W), uint8 or float 0–1, of any sizes.
         units: list of (layer, channel) pairs.
         count: patches a unit, at least 1; fewer come back where the images do not hold as many.
+        progress: whether to show how far the search is and how long it may still take.
 
     Returns:
         dict from each unit to a list of Patch, the strongest first.
 
     Raises:
-        ParameterError: an unknown layer, a channel out of range, a bad image, no images, or count below 1.
+        ParameterError: an unknown layer, a channel out of range, a bad image, no images, a count that is no
+            whole number from 1 on, or responses that are not finite.
 
     Source: Girshick et al. 2014, "Rich Feature Hierarchies", arXiv 1311.2524, sec. 3.1.
     First built in: notebooks/05_inside_a_network.ipynb
     """
-    if not len(images) or count < 1:
-        raise ParameterError(f"{len(images)} images, count {count!r}: both must be 1 or more")
+    check_whole("len(images)", len(images))
+    count = check_whole("count", count)
+    if not all(isinstance(unit, (tuple, list)) and len(unit) == 2 for unit in units):
+        raise ParameterError(
+            f"units are {units!r:.100}; they must be (layer, channel) pairs, [('features.3', 0)]"
+        )
     where = {layer: geometry(model, layer) for layer, _ in units}
     found = {(layer, channel): [] for layer, channel in units}
-    for index, image in enumerate(images):
-        maps = feature_maps(model, image, list(where))
-        if len(image) != 1:
-            raise ParameterError(
-                f"image {index} has {len(image)} images; give each by itself: images.split(1)"
-            )
-        for (layer, channel), patches in found.items():
-            values = one_channel(layer, maps[layer], channel)[0].cpu()  # (h, w)
-            patches += _peaks(index, values, where[layer], image, count)
+    with progress_bar(len(images), "image", show=progress) as bar:
+        for index, image in enumerate(images):
+            maps = feature_maps(model, image, list(where))
+            if len(image) != 1:
+                raise ParameterError(
+                    f"image {index} has {len(image)} images; give each by itself: images.split(1)"
+                )
+            for (layer, channel), patches in found.items():
+                values = one_channel(layer, maps[layer], channel)[0].cpu()  # (h, w)
+                if not values.isfinite().all():
+                    raise ParameterError(
+                        f"channel {channel} of layer {layer!r} responds to image {index} with NaN or an "
+                        "infinite number; look for where the model's training diverged"
+                    )
+                patches += _peaks(index, values, where[layer], image, count)
+            bar.update()
     return {unit: sorted(patches, key=lambda patch: -patch.value)[:count] for unit, patches in found.items()}
 
 
@@ -141,7 +156,7 @@ def _peaks(index, values, place, image, count):
     return patches
 
 
-def maximize_unit(model, layer, channel, size=96, steps=64, lr=0.05, seed=0):
+def maximize_unit(model, layer, channel, size=96, steps=64, lr=0.05, seed=0, *, progress=True):
     """Find an image that excites a channel, by gradient ascent from noise.
 
     The image is kept natural by the means of Olah et al.: it is written as a sum of waves, the fine ones
@@ -155,8 +170,9 @@ def maximize_unit(model, layer, channel, size=96, steps=64, lr=0.05, seed=0):
         channel: which of the layer's channels; its mean over all positions is raised.
         size: pixels a side of the image.
         steps: updates with Adam, at least 1.
-        lr: Adam's learning rate, above 0.
-        seed: int that decides the first image and the shifts.
+        lr: Adam's learning rate, finite and above 0.
+        seed: int from 0 on that decides the first image and the shifts.
+        progress: whether to show how far the ascent is and how long it may still take.
 
     Returns:
         (image, values): (1, 3, size, size) float 0–1 on the CPU, and the channel's mean activation
@@ -171,8 +187,9 @@ def maximize_unit(model, layer, channel, size=96, steps=64, lr=0.05, seed=0):
     First built in: notebooks/05_inside_a_network.ipynb
     """
     size, steps = check_whole("size", size), check_whole("steps", steps)
-    if not lr > 0:
-        raise ParameterError(f"lr is {lr!r}; it must be above 0")
+    seed = check_whole("seed", seed, least=0)
+    if isinstance(lr, str) or not 0 < lr < math.inf:
+        raise ParameterError(f"lr is {lr!r}; it must be a finite number above 0")
     module = find_layer(model, layer)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     random, reached, values = torch.Generator().manual_seed(seed), [], []
@@ -185,7 +202,12 @@ def maximize_unit(model, layer, channel, size=96, steps=64, lr=0.05, seed=0):
         planes = torch.fft.irfft2(torch.view_as_complex(waves) * weight, s=(size, size))  # (3, size, size)
         return torch.sigmoid(torch.einsum("rp,phw->rhw", colors, planes)).unsqueeze(0)
 
-    with gradients(model), hooks((module, stop_here)), evaluation(model):
+    with (
+        gradients(model),
+        hooks((module, stop_here)),
+        evaluation(model),
+        progress_bar(steps, "step", show=progress) as bar,
+    ):
         rows, columns = torch.fft.fftfreq(size)[:, None], torch.fft.rfftfreq(size)
         frequency = (rows**2 + columns**2).sqrt()  # (size, size // 2 + 1)
         weight = size / frequency.clamp(min=1 / size)
@@ -206,6 +228,7 @@ def maximize_unit(model, layer, channel, size=96, steps=64, lr=0.05, seed=0):
                 )
             optimizer.step()
             values.append(reached.pop().item())
+            bar.update()
         return picture().detach().cpu(), values
 
 
@@ -258,7 +281,10 @@ def grad_cam(model, images, layer, targets=None):
 
 
 def _targets(targets, logits):
-    chosen = torch.as_tensor(targets, device=logits.device)
+    try:
+        chosen = torch.as_tensor(targets, device=logits.device)
+    except (TypeError, ValueError):  # words, or lists of several lengths
+        chosen = logits  # floats are none
     good = not chosen.is_floating_point() and chosen.dtype != torch.bool
     if not good or chosen.ndim > 1 or chosen.numel() not in (1, len(logits)):
         raise ParameterError(

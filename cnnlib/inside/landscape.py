@@ -79,6 +79,8 @@ def loss_and_gradient(model, images, labels):
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
     check_gradients("loss_and_gradient")
+    if not len(images):
+        raise ParameterError("there are no images; the loss of none is no number")
     with own_randomness(None, images.device):
         loss = F.cross_entropy(model(images), labels)
     if not loss.requires_grad:
@@ -159,13 +161,17 @@ def gradient_step(model, images, labels, lr):
         model: torch.nn.Module that returns logits.
         images: (N, C, H, W) float, as the model takes them.
         labels: (N,) int64.
-        lr: float, learning rate.
+        lr: float > 0, learning rate.
 
     Returns:
         torch.nn.Module
 
+    Raises:
+        ParameterError: `lr` is not a finite number above 0, or there are no images.
+
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
+    _check_rate(lr)
     moved = copy.deepcopy(model)
     start = _joined(moved.parameters())
     _, gradient = loss_and_gradient(moved, images, labels)
@@ -207,8 +213,7 @@ def gradient_shift(model, images, labels, lr):
     Source: Santurkar et al. 2018, arXiv 1805.11604, definition 2.1.
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
-    if not (math.isfinite(lr) and lr > 0):
-        raise ParameterError(f"lr is {lr!r}; it must be a finite number above 0")
+    _check_rate(lr)
     probe = copy.deepcopy(model)
     parameters = list(probe.parameters())
     gradients = _split(loss_and_gradient(probe, images, labels)[1], parameters)
@@ -282,6 +287,11 @@ def input_shift(before, after):
             for b, a in zip(before, after, strict=True)
         ]
     )
+
+
+def _check_rate(lr):
+    if isinstance(lr, str) or not (math.isfinite(lr) and lr > 0):
+        raise ParameterError(f"lr is {lr!r}; it must be a finite number above 0")
 
 
 def _joined(tensors):

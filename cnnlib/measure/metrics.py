@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, check_whole
 
 
 class Estimate(float):
@@ -62,9 +62,13 @@ def mean_se(values):
     Raises:
         ParameterError: no values, or one that is not finite.
     """
-    values = [float(v) for v in values]
+    given = values
+    try:
+        values = [] if isinstance(values, (str, dict)) else [float(v) for v in values]
+    except (TypeError, ValueError):  # one number alone, words, rows of numbers
+        values = []
     if not values or not all(map(math.isfinite, values)):
-        raise ParameterError(f"mean_se needs one or more finite numbers, not {values}")
+        raise ParameterError(f"mean_se needs one or more finite numbers, not {values or given!r:.200}")
     se = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return Estimate(statistics.fmean(values), se, len(values))
 
@@ -81,13 +85,20 @@ def wilson_interval(correct, total, z=1.96):
         (low, high): two floats between 0 and 1.
 
     Raises:
-        ParameterError: counts outside those ranges.
+        ParameterError: counts outside those ranges, or z not above 0.
 
     Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
     First built in: notebooks/03_mnist_cnn.ipynb
     """
-    if total < 1 or not 0 <= correct <= total:
-        raise ParameterError(f"{correct} correct of {total}: need total >= 1 and 0 <= correct <= total")
+    given = f"{correct} correct of {total}"
+    try:
+        correct, total, z = float(correct), float(total), float(z)
+    except (TypeError, ValueError):
+        raise ParameterError(f"{given}, z = {z!r}: they must be numbers") from None
+    if not 1 <= total < math.inf or not 0 <= correct <= total:  # written so that NaN fails too
+        raise ParameterError(f"{given}: need total >= 1 and 0 <= correct <= total")
+    if not 0 < z < math.inf:
+        raise ParameterError(f"z is {z!r}; it must be a finite number above 0, such as 1.96")
     p = correct / total
     center = (p + z**2 / (2 * total)) / (1 + z**2 / total)
     half = z / (1 + z**2 / total) * math.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
@@ -112,7 +123,8 @@ def confusion_matrix(labels, predictions, num_classes):
 
     First built in: notebooks/04_reading_results.ipynb
     """
-    labels, predictions = torch.as_tensor(labels).cpu(), torch.as_tensor(predictions).cpu()
+    labels, predictions = _tensor("labels", labels), _tensor("predictions", predictions)
+    num_classes = check_whole("num_classes", num_classes)
     for name, value in (("labels", labels), ("predictions", predictions)):
         if value.dtype != torch.int64 or value.ndim != 1 or len(value) != len(labels):
             raise ParameterError(
@@ -160,8 +172,7 @@ def calibration(logits, labels, bins=15):
     First built in: notebooks/04_reading_results.ipynb
     """
     logits, labels = _logits_and_labels(logits, labels)
-    if bins < 1:
-        raise ParameterError(f"bins is {bins!r}; it must be 1 or more")
+    bins = check_whole("bins", bins)
     confidence, prediction = logits.softmax(dim=1).max(dim=1)  # (N,) each
     correct = (prediction == labels).double()
     bin_of = ((confidence * bins).ceil().long() - 1).clamp(0, bins - 1)  # (0, 1/bins] is bin 0
@@ -261,11 +272,9 @@ def paired_bootstrap(correct_a, correct_b, level=0.95, resamples=10_000, seed=0)
     First built in: notebooks/04_reading_results.ipynb
     """
     only_a, only_b, n = _discordant(correct_a, correct_b)
-    if not 0 < level < 1 or resamples < 1:
-        raise ParameterError(
-            f"level is {level!r} and resamples {resamples!r}; level must lie between 0 and 1, "
-            "and resamples must be 1 or more"
-        )
+    if not 0 < level < 1:
+        raise ParameterError(f"level is {level!r}; level must lie between 0 and 1")
+    resamples, seed = check_whole("resamples", resamples), check_whole("seed", seed, least=0)
     shares = [only_a / n, only_b / n, 1 - (only_a + only_b) / n]
     draws = np.random.default_rng(seed).multinomial(n, shares, size=resamples)  # (resamples, 3)
     differences = (draws[:, 0] - draws[:, 1]) / n
@@ -302,7 +311,7 @@ def mcnemar(correct_a, correct_b):
 
 def _discordant(correct_a, correct_b):
     """Return how many images only A has right, how many only B, and how many there are."""
-    correct_a, correct_b = torch.as_tensor(correct_a).cpu(), torch.as_tensor(correct_b).cpu()
+    correct_a, correct_b = _tensor("correct_a", correct_a), _tensor("correct_b", correct_b)
     for name, value in (("correct_a", correct_a), ("correct_b", correct_b)):
         if value.dtype != torch.bool or value.ndim != 1 or not len(value) or len(value) != len(correct_a):
             raise ParameterError(
@@ -313,9 +322,21 @@ def _discordant(correct_a, correct_b):
     return only_a, only_b, len(correct_a)
 
 
+def _tensor(name, value):
+    """Return a tensor, an array or a list of numbers as a tensor on the CPU."""
+    try:
+        return torch.as_tensor(value).detach().cpu()
+    except (TypeError, ValueError, RuntimeError):
+        raise ParameterError(
+            f"{name} are {value!r:.80}; they must be a tensor, or a list of numbers of one shape"
+        ) from None
+
+
 def _logits_and_labels(logits, labels):
     """Check that they fit together, and return them on the CPU, the logits in double precision."""
-    logits, labels = torch.as_tensor(logits).detach().cpu(), torch.as_tensor(labels).cpu()
+    logits, labels = _tensor("logits", logits), _tensor("labels", labels)
+    if logits.dtype == torch.bool or logits.is_complex():
+        raise ParameterError(f"logits are {logits.dtype}; they must be real numbers, not answers")
     shapes = f"logits are {tuple(logits.shape)}, labels {labels.dtype} of shape {tuple(labels.shape)}"
     if logits.ndim != 2 or not len(logits) or labels.dtype != torch.int64 or labels.shape != logits.shape[:1]:
         raise ParameterError(f"{shapes}; they must be (N, K) and int64 of shape (N,), N > 0")

@@ -1,6 +1,6 @@
 """The course's models, one file a family. Every model maps images to logits, never to probabilities."""
 
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, check_whole
 from cnnlib.models.alexnet import AlexNet, alexnet_2012, alexnet_small
 from cnnlib.models.efficientnet import EfficientNetB0, efficientnet_small
 from cnnlib.models.fast import fast_cnn, fast_cnn_wide
@@ -53,9 +53,11 @@ def make_model(name, in_channels=1, num_classes=10):
         torch.nn.Module: images (N, in_channels, H, W) float → logits (N, num_classes).
 
     Raises:
-        ParameterError: an unknown name.
+        ParameterError: an unknown name, or a number that is no whole one from 1 on.
     """
     models = MODELS | IMAGENET_MODELS
     if name not in models:
         raise ParameterError(f"there is no model {name!r}; choose one of {sorted(models)}")
+    in_channels = check_whole("in_channels", in_channels)
+    num_classes = check_whole("num_classes", num_classes)
     return models[name](in_channels=in_channels, num_classes=num_classes)

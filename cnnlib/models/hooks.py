@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from cnnlib.data import to_float
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, check_whole
 
 
 class Reached(Exception):  # noqa: N818 - no error: it ends a forward pass where the rest is not needed
@@ -62,6 +62,11 @@ def check_pixels(images):
 
 def check_dtype(images):
     """Check that images are bytes or floats."""
+    if not isinstance(images, torch.Tensor):
+        raise ParameterError(
+            f"images are a {type(images).__name__}; they must be a tensor (N, C, H, W), uint8 or float 0–1: "
+            "torch.as_tensor makes one of an array"
+        )
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ParameterError(f"images are {images.dtype}; they must be uint8 0–255 or float 0–1")
 
@@ -98,8 +103,13 @@ def one_channel(name, maps, channel=None):
         )
     if channel is None:
         return maps
-    if isinstance(channel, bool) or not isinstance(channel, int) or not 0 <= channel < maps.shape[1]:
-        raise ParameterError(f"channel is {channel!r}; layer {name!r} has channels 0 to {maps.shape[1] - 1}")
+    given = channel
+    try:
+        channel = check_whole("channel", channel, least=0)
+    except ParameterError:
+        channel = maps.shape[1]
+    if channel >= maps.shape[1]:
+        raise ParameterError(f"channel is {given!r}; layer {name!r} has channels 0 to {maps.shape[1] - 1}")
     return maps[:, channel]
 
 

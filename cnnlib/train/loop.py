@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from cnnlib.data import batches, to_float
+from cnnlib.data import Dataset, batches, to_float
 from cnnlib.ground.env import best_device, own_randomness
 from cnnlib.ground.errors import CheckpointError, ParameterError, Stopped, check_whole
 from cnnlib.ground.progress import progress_bar
@@ -75,6 +75,13 @@ First built in: notebooks/12_training_speed.ipynb
 """
 
 
+_EXAMPLES = {
+    "optimizer": "torch.optim.Adam",
+    "loss": "torch.nn.functional.cross_entropy",
+    "schedule": "cnnlib.train.warmup_linear",
+}
+
+
 def predict(model, images, batch_size=1000):
     """Return a model's logits, computed in evaluation mode and without gradients.
 
@@ -112,8 +119,8 @@ def _check_scale(images):
     check_dtype(images)
     pixels = images.ndim == 4 and images.shape[1] in (1, 3)  # others are maps of an inner layer
     if pixels and images.is_floating_point() and images.numel():
-        highest = images.max().item()
-        if highest > _TENTH:
+        highest = max(images.aminmax(), key=abs).item()  # bytes less 128 lie on that scale too
+        if abs(highest) > _TENTH:
             raise ParameterError(
                 f"images are {images.dtype} and go up to {highest:.4g}; floats must lie on the scale 0–1: "
                 "divide the pixels by 255, or leave them uint8"
@@ -133,10 +140,11 @@ def evaluate(model, data, loss=F.cross_entropy, batch_size=1000):
         Score: loss, accuracy (0 to 1), correct, total.
 
     Raises:
-        ParameterError: there are no data.
+        ParameterError: there are no data, or a label has no logit.
     """
     check_whole("len(data)", len(data))
     logits = _logits(model, data.images, batch_size)
+    _check_labels("", data.labels, logits)
     labels = data.labels.to(logits.device)
     correct = int((logits.argmax(dim=1) == labels).sum())
     return Score(loss(logits, labels).item(), correct / len(data), correct, len(data))
@@ -206,8 +214,22 @@ def fit(
     """
     epochs, batch_size = check_whole("epochs", epochs), check_whole("batch_size", batch_size)
     seed = check_whole("seed", seed, least=0)
+    for name, value in (("optimizer", optimizer), ("loss", loss), ("schedule", schedule)):
+        if not callable(value) and not (name == "schedule" and value is None):
+            raise ParameterError(f"{name} is {value!r}; it must be a function, such as {_EXAMPLES[name]}")
+    if not isinstance(model, torch.nn.Module):
+        raise ParameterError(f"model is {model!r:.80}; it must be a torch.nn.Module, built: SimpleCNN()")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise ParameterError(
+            "the model has no parameter that can be trained; thaw some: requires_grad_(True)"
+        )
     for name, data in (("train", train), ("val", val)):
         if data is not None:
+            if not isinstance(data, Dataset):
+                raise ParameterError(
+                    f"{name} is a {type(data).__name__}; it must be a Dataset of cnnlib.data: "
+                    "Dataset(images, labels), uint8 and int64"
+                )
             check_whole(f"len({name})", len(data))
     lr = _rate(lr)
     if checkpoint_steps is not None:
@@ -322,11 +344,24 @@ def _first_logits(model, data):
     try:
         return predict(model, data.images[:2])
     except RuntimeError as error:
-        error.add_note(
-            f"The model was given images of shape {tuple(data.images[:2].shape)}. A model that ends with a "
-            "linear layer over all positions takes one size only, one that averages over them several."
-        )
+        error.add_note(_why(model, data.images[:2]))
         raise
+
+
+def _why(model, images):
+    """Say what of images a model can hardly take, most likely first."""
+    given = f"The model was given images of shape {tuple(images.shape)}. "
+    dtype = next((p.dtype for p in model.parameters()), torch.float32)
+    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
+    channels = [m.in_channels for m in convolutions]
+    if dtype != torch.float32:
+        return f"{given}They become float32, its parameters are {dtype}; model.float() makes them float32."
+    if channels and images.shape[1] not in channels:
+        return f"{given}They have {images.shape[1]} channels, its first convolution takes {channels[0]}."
+    return given + (
+        "A model that ends with a linear layer over all positions takes one size only, one that averages "
+        "over them several."
+    )
 
 
 def _check_logits(model, train, val):
@@ -337,17 +372,22 @@ def _check_logits(model, train, val):
     if logits.ndim != 2:
         raise ParameterError(f"the model returns {tuple(logits.shape)}; it must return (N, K) logits")
     for name, data in (("", train), ("val's ", val)):
-        lowest, highest = map(int, data.labels.aminmax()) if data is not None else (0, 0)
-        if lowest < 0 or highest >= logits.shape[1]:
-            raise ParameterError(
-                f"{name}labels go from {lowest} to {highest}, but the model returns "
-                f"{logits.shape[1]} logits, for labels 0 to {logits.shape[1] - 1}"
-            )
+        if data is not None:
+            _check_labels(name, data.labels, logits)
     if (logits >= 0).all() and torch.allclose(logits.sum(dim=1), torch.ones(len(logits))):
         warnings.warn(
             "The model returns probabilities. Cross-entropy takes logits and applies softmax itself: "
             "return the last layer's output as it is.",
             stacklevel=3,
+        )
+
+
+def _check_labels(name, labels, logits):
+    lowest, highest = map(int, labels.aminmax())
+    if logits.ndim == 2 and (lowest < 0 or highest >= logits.shape[1]):
+        raise ParameterError(
+            f"{name}labels go from {lowest} to {highest}, but the model returns "
+            f"{logits.shape[1]} logits, for labels 0 to {logits.shape[1] - 1}"
         )
 
 

@@ -30,6 +30,8 @@ from cnnlib.ground.errors import CnnlibError, ParameterError
 PUBLIC_SEED = 0
 RELEASED = Path(__file__).with_name("released.bin")
 """In a learner copy this file stands in the place of the modules with the solutions."""
+CELL_LIMIT = 200_000
+"""Characters of a cell; a longer one is no answer."""
 METHODS = ("__init__", "forward")
 """What a learner is asked to write of a module."""
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from IPython.core.inputtransformer2 import TransformerManager
 
-CELL_LIMIT = 200_000
-"""Characters of a cell; a longer one is no answer."""
+from cnnlib.course.exercises import CELL_LIMIT
+
 WORK_LIMIT = 400_000
 """Characters that IPython's transformer may read for a cell; it reads the cell once for each magic in it."""
 
@@ -108,6 +108,9 @@ class _Magics(ast.NodeTransformer):
         magic, line = magic_of(node.value)
         if magic in ("run", "writefile", "file"):
             return node
+        if magic in ("env", "set_env") and (setting := re.match(r"\s*(\w+)[\s=]\s*(.+)", line)):
+            name, value = setting[1], setting[2].strip()
+            return _at(node, ast.parse(f"__import__('os').environ[{name!r}] = {value!r}").body)
         if magic == "pylab":
             return _at(node, ast.parse("from numpy import *\nimport numpy as np\n").body)
         if magic in TRANSPARENT:

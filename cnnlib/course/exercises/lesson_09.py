@@ -80,9 +80,10 @@ class MaskedBatchNorm2d(nn.Module):
 
     forward(x, mask=None): x, (N, num_features, H, W) float; mask, (N, H, W) bool, True where a pixel is
     valid; None: all are. In training mode mean and biased variance of a channel's valid values normalise
-    them, and move the running statistics; these normalise in evaluation mode. eps is 1e-5, momentum the
-    share of the new batch. Parameters weight and bias, buffers running_mean and running_var,
-    (num_features,) each, begin as those of nn.BatchNorm2d. Returns x's shape, 0 in the padding.
+    them. These values also move the running statistics, as a batch moves those of nn.BatchNorm2d; they
+    normalise in evaluation mode. eps is 1e-5, momentum the share of the new batch. Parameters weight and
+    bias, buffers running_mean and running_var, (num_features,) each, begin as those of nn.BatchNorm2d.
+    Returns x's shape, 0 in the padding.
     """
 
     def __init__(self, num_features, momentum=0.1):

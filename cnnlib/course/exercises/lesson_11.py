@@ -14,8 +14,9 @@ def runs_needed(noise, true, power, reach):
     noise: (T, N) float tensor: T invented experiments of N runs each, noise of one run's effect, sd 1.
     true: float above 0, the true effect in units of that sd. An experiment of n runs consists of the
     first n of a row; it finds the effect if its interval, mean ± reach[n] standard errors, lies above 0.
-    reach: list of N + 1 floats; reach[0] and reach[1] are of no use. power: the share of experiments that
-    must find it. Returns an int from 2 on; 0 if N runs are not enough.
+    A standard error is the runs' standard deviation, with n − 1 in the variance, divided by √n. reach: list
+    of N + 1 floats; reach[0] and reach[1] are of no use. power: the share of experiments that must find it,
+    at least. Returns an int from 2 on; 0 if N runs are not enough.
     """
     for n in range(2, noise.shape[1] + 1):
         effects = true + noise[:, :n]
@@ -256,8 +257,9 @@ def influence(effects, reach):
     """Return the places of the runs on which the verdict hangs.
 
     effects: list of n floats, n ≥ 3, an effect in each run. The verdict of m runs is +1 if the interval,
-    mean ± reach[m] standard errors, lies above 0, −1 if it lies below, else 0. A run is influential if
-    the verdict without it, of the n − 1 others, is another one than that of all. Returns a list of ints.
+    mean ± reach[m] standard errors, lies above 0, −1 if it lies below, else 0; a
+    standard error is the standard deviation, with m − 1 in the variance, divided by √m. A run is influential
+    if the verdict without it, of the n − 1 others, is another one than that of all. Returns a list of ints.
     """
 
     def verdict(values):

@@ -43,11 +43,11 @@ HINTS = (
     "%%",
     "%pylab",
 )
-HINTS += ("set_", "seed", "limit", "use_")
+HINTS += ("set_", "seed", "limit", "use_", "env")
 """One of these stands in whatever ALWAYS finds; looking for them is quicker."""
 ALWAYS = re.compile(
     r"\b(exec|eval|globals|locals|vars)\s*\(|sys\.modules|\bimport\s*\*|__future__"
-    r"|%run\b|%%(write)?file\b|%pylab\b"
+    r"|%run\b|%%(write)?file\b|%pylab\b|\benviron\b|%(set_)?env\b"
     rf"|\b({SETTINGS.pattern})\s*\("
 )
 """What makes a cell matter whatever names stand in it."""
@@ -299,12 +299,19 @@ class Program:
             changed = self._of_one("later_binds", name) | self._of_one("later_changes", name)
             if not names.isdisjoint(changed) or any(s.later_anything for s in binders):
                 found.add(name)
-        return names.union(found, *(s.uses for s in self.statements if s.setting))
+        for s in self.statements:
+            if s.setting:
+                found |= s.uses
+            if not names.isdisjoint(s.passes):  # whether they change it, shows when they have been read
+                found |= s.calls
+        return names | found
 
     def _changes(self, s):
         """Return the names that a statement binds, or whose objects it may change."""
         called = self._closure("later_changes", s.calls)
-        roots = (s.methods - self.functions) | (s.passes - self.definitions) | (called - self.functions)
+        sets = any(b.later_sets for name in s.calls for b in self.binders.get(name, ()))
+        given = s.passes - (self.imported | BUILTINS if sets else self.definitions)
+        roots = (s.methods - self.functions) | given | (called - self.functions)
         changed = self._named_alike(roots | s.stores)
         return s.binds | self._closure("later_binds", s.calls) | changed
 

@@ -26,6 +26,8 @@ permute transpose unsqueeze squeeze flatten repeat expand index count upper lowe
 parameters pow contiguous flip roll unfold matmul mm dot t shape replace encode decode read_text
 """.split()  # noqa: SIM905
 """Methods that leave their object as it is."""
+CHANGING = ("append", "extend", "insert", "add", "update", "setdefault", "__setitem__", "register")
+"""Methods that change their object, though they may be handed on before they are called."""
 GLOBAL_LOADS = ("LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
 NAMED = (*GLOBAL_LOADS, "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "STORE_NAME", "DELETE_NAME")
 NAMED = {dis.opmap[name]: name for name in NAMED if name in dis.opmap}
@@ -42,7 +44,8 @@ class Statement:
         binds: names that it may bind or delete; `surely`: that it binds unless it fails.
         stores: names whose items or attributes it sets; `methods`: whose methods it calls; `passes`: that it
             hands to a call for that call's effect; `calls`: functions that it calls for their effect.
-        later_binds, later_changes: what its functions bind or change when they are called.
+        later_binds, later_changes: what its functions bind or change when they are called; `later_sets`: they
+            call setattr, maybe on what they are given.
         aliases: {name: names that it may be another name for}
         anything: it may bind any name; `later_anything`: its functions may.
         words, parts: of its strings, where it looks names up by strings: names, and parts of names.
@@ -64,6 +67,7 @@ class Statement:
     calls: set = field(default_factory=set)
     later_binds: set = field(default_factory=set)
     later_changes: set = field(default_factory=set)
+    later_sets: bool = False
     aliases: dict = field(default_factory=dict)
     anything: bool = False
     later_anything: bool = False
@@ -187,14 +191,24 @@ def _read_node(s, node, later):
         changed = {_root(node)}
         if not later:
             s.stores |= changed
+        if changed == {"builtins"} and isinstance(node, ast.Attribute):
+            (s.later_binds if later else s.binds).add(node.attr)
     elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("setattr", "delattr") and node.args:
         changed = {_root(node.args[0])}
         if not later:
             s.stores |= changed
+        s.later_sets |= later
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr not in PURE:
         changed = {_root(node.func)} - QUIET
         if not later:
             s.methods |= changed
+    if isinstance(node, ast.Call):
+        handed = [a for a in node.args if isinstance(a, ast.Attribute) and a.attr in CHANGING]
+        changed = changed | {_root(a) for a in handed}
+        if not later:
+            s.methods |= {_root(a) for a in handed}
+    if isinstance(node, (ast.Attribute, ast.Subscript)) and not later:
+        s.setting |= "environ" in (getattr(node, "attr", ""), getattr(node.value, "id", ""))
     if later:
         s.later_changes |= changed
     elif isinstance(node, ast.Expr):
@@ -212,6 +226,7 @@ def _read_node(s, node, later):
         for decorator in node.decorator_list:
             function = decorator.func if isinstance(decorator, ast.Call) else decorator
             s.calls |= {_root(function)}
+            s.passes |= {_root(given) for given in getattr(decorator, "args", [])}
             s.methods |= {_root(function)} if isinstance(function, ast.Attribute) else set()
         s.calls |= {_root(base) for base in getattr(node, "bases", [])}
     _read_dynamic(s, node, later)

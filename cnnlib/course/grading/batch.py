@@ -1,11 +1,9 @@
 """Grading a batch of submissions: with any executor, with progress, and resumable to the same grades."""
 
 import datetime
-import hashlib
 import importlib.util
 import json
 import os
-import re
 import secrets
 import shutil
 from dataclasses import asdict
@@ -16,10 +14,10 @@ import nbformat
 from cnnlib.course import runner
 from cnnlib.course.exercises import exercises, make_exam, plain
 from cnnlib.course.grading import jail, lms, reports
-from cnnlib.course.grading.collect import Submission, collect
+from cnnlib.course.grading.collect import collect, slug
 from cnnlib.course.grading.one import grade_submissions
 from cnnlib.course.grading.roster import read_roster, recogniser
-from cnnlib.course.grading.scores import OVERRIDES, read_overrides, scored
+from cnnlib.course.grading.scores import OVERRIDES, read_overrides, standings, submissions_of
 from cnnlib.course.grading.tables import shown
 from cnnlib.course.jobs import run_jobs
 from cnnlib.course.release import release_package
@@ -133,7 +131,7 @@ def regrade(output, students=(), *, executor=None, progress=print):
     _check(Path(old["lesson"]), old)
     read_overrides(output / "overrides.csv", _exams(output), _students(old))
     paths = _paths(output, old)
-    owner = {key: submission.student for key, submission in _submissions(old).items()}
+    owner = {key: submission.student for key, submission in submissions_of(old).items()}
     again = {key: path for key, path in paths.items() if not students or owner[key] in students}
     before = _stored_scores(output, paths)
     new = output / "regrading"
@@ -237,64 +235,15 @@ def _in_short(result):
     return f"{sum(e['score'] for e in entries):g} of {sum(e['max_score'] for e in entries):g}"
 
 
-UNREADABLE = {"sha256": "", "status": "unreadable", "message": "", "flags": [], "exercises": {}}
-MISSING = UNREADABLE | {"status": "missing", "message": "No submission."}
-NOT_YET = UNREADABLE | {"status": "grader error", "message": "It is not graded yet; go on with --resume."}
-
-
 def _report(output, run, graded):
-    """Score the results, choose each learner's attempt, write the reports, and return what counts."""
+    """Score the results, write the reports, and return what counts."""
     exams = _exams(output)
     if not (output / "overrides.csv").exists():
         (output / "overrides.csv").write_text(f"{','.join(OVERRIDES)}\n", encoding="utf-8")
     overrides = read_overrides(output / "overrides.csv", exams, _students(run))
-    people = (
-        {learner["student_id"]: learner for learner in run["roster"]["learners"]} if run["roster"] else {}
-    )
-
-    def result_of(submission, result):
-        person = people.get(submission.student, {})
-        folder = submission.folder if _is_plain(submission.folder) else ""
-        who = {
-            "student_id": submission.student,
-            "name": person.get("name") or submission.name,
-            "email": person.get("email", ""),
-            "attempt": submission.attempt,
-            "late": submission.late,
-            "folder": folder,
-            "page": f"{folder}feedback.html" if folder else f"{slug(submission.student)}.html",
-            "in_roster": submission.student in people,
-        }
-        return scored(run, exams, result | who, overrides)
-
-    best = {}
-    for key, submission in _submissions(run).items():
-        ungraded = NOT_YET if submission.path else UNREADABLE | {"message": submission.problem}
-        result = graded.get(key) or ungraded
-        result = result_of(submission, result)
-        other = best.setdefault(submission.student, result)
-        if result["score"] is not None and (other["score"] is None or result["score"] > other["score"]):
-            best[submission.student] = result
-    for student in people.keys() - best.keys():
-        best[student] = result_of(Submission(student, "", attempt=0), MISSING)
-    ordered = [best[student] for student in sorted(best)]
-    reports.write_all(output, run, exams, ordered)
-    return ordered
-
-
-def _is_plain(folder):
-    """Return whether an LMS's name for a learner's folder may be the name of ours, as it came from an LMS."""
-    return folder == shown(folder) and len(os.fsencode(folder)) < 200 and not folder.startswith((".", "/"))
-
-
-def _submissions(run):
-    """Return {key: Submission}; of several by one student the first, the latest, has their id as key."""
-    found = {}
-    for submission in run["submissions"]:
-        submission = Submission(**submission)
-        again = f"{submission.student} · attempt {submission.attempt}"
-        found[again if submission.student in found else submission.student] = submission
-    return found
+    results = standings(run, exams, graded, overrides)
+    reports.write_all(output, run, exams, results)
+    return results
 
 
 def _students(run):
@@ -305,7 +254,7 @@ def _students(run):
 
 def _paths(output, run):
     """Return {key: Path of the kept copy} of what can be graded."""
-    return {key: output.resolve() / s.path for key, s in _submissions(run).items() if s.path}
+    return {key: output.resolve() / s.path for key, s in submissions_of(run).items() if s.path}
 
 
 def _read_run(output):
@@ -369,7 +318,9 @@ def _check(lesson, run):
 
 def _check_machine(output, run):
     if not all(map(importlib.util.find_spec, ("pytest", "nbval"))):
-        raise ParameterError("grading needs pytest and nbval: pip install 'cnnlib[grading]'")
+        raise ParameterError(
+            "grading needs pytest and nbval: pip install -e '.[grading]' in the folder of the course"
+        )
     jail.check(run["isolation"])
 
 
@@ -393,7 +344,7 @@ def _prepare(output, described):
     setup = {
         "exercises": [{"id": e.id, "stub": e.stub} for e in asked],
         "exams": exams,
-        "providers": _providers(lesson),
+        "providers": providers(lesson),
     }
     with atomic_path(output / "exams.bin") as temporary:
         temporary.write_bytes(plain.dumps(setup))
@@ -404,7 +355,7 @@ def _prepare(output, described):
     return run
 
 
-def _providers(lesson):
+def providers(lesson):
     """Return the cells of the pristine lesson that answers may build on: its imports and definitions."""
     cells = nbformat.read(lesson, as_version=4).cells
     wanted = [c for c in cells if c.cell_type == "code" and "exercise" not in c.metadata.get("tags", [])]
@@ -412,12 +363,6 @@ def _providers(lesson):
         c for c in wanted if any(t == "setup" or t.startswith("defines-") for t in c.metadata.get("tags", []))
     ]
     return [cell.source for cell in tagged]
-
-
-def slug(student):
-    """Return a file name for a student id, whatever it holds; different ids have different names."""
-    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", student)[:40]
-    return f"{readable}-{hashlib.sha256(os.fsencode(student)).hexdigest()[:10]}"
 
 
 def _stored(output, student):

@@ -29,9 +29,11 @@ TOTAL_LIMIT = 8 << 30
 """Bytes of all notebooks of a zip together, whatever few bytes they were packed into."""
 JUNK = ("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini")
 MOODLE = re.compile(
-    r"(?P<folder>(?P<name>[^/]+?)_(?P<student>\d+)_assignsubmission_file(?:_?/|_))(?P<file>.+)", re.DOTALL
+    r"(?P<folder>(?P<name>[^/_]+)_(?P<student>\d+)_assignsubmission_file(?:_?/|_))(?P<file>.+)", re.DOTALL
 )
-"""A folder for each learner, which ended with "_" before Moodle 4.1, or the same before a file's name."""
+"""A folder for each learner, which ended with "_" before Moodle 4.1, or the same before a file's name.
+
+A name holds no "_": Moodle writes a space for it, so that nobody can take another's number for a name."""
 CANVAS = re.compile(
     r"(?P<folder>(?:(?P<name>(?!LATE_)[^/_][^/]*?)_)?(?P<late>LATE_)?(?P<student>\d+|anon_[^/_]+)_\d+_)"
     r"(?P<file>[^/]+)",
@@ -65,6 +67,12 @@ class Submission:
     late: bool = False
     folder: str = ""
     problem: str = ""
+
+
+def slug(student):
+    """Return a file name for a student id, whatever it holds; different ids have different names."""
+    readable = re.sub(r"[^A-Za-z0-9_-]+", "_", student)[:40]
+    return f"{readable}-{hashlib.sha256(os.fsencode(student)).hexdigest()[:10]}"
 
 
 @dataclass(frozen=True)
@@ -371,7 +379,7 @@ def _without(folders, passed, found, canvas, strip):
     full = {entry.name.partition("/")[0] for entry in found}
     for top in sorted(folders - full) if not strip else ():
         kind = re.fullmatch(
-            r"(?P<name>.+?)_(?P<student>\d+)_assignsubmission_(?P<kind>[^_]+)_?", top, re.DOTALL
+            r"(?P<name>[^_]+)_(?P<student>\d+)_assignsubmission_(?P<kind>[^_]+)_?", top, re.DOTALL
         )
         if kind:
             folder = f"{top}/" if kind["kind"] == "file" else ""

@@ -4,6 +4,7 @@ How a jail is made stands in `warden`; this is the side that the grader imports.
 """
 
 import contextlib
+import fcntl
 import functools
 import json
 import os
@@ -170,16 +171,21 @@ def available():
 def memory_group():
     """Make a control group that limits the memory of what is in it to MEMORY, and remove it afterwards.
 
+    Whoever has a group holds a lock on it, which ends with the process whatever ends that; so the next one
+    to make a group knows which are left of runs that were killed, and removes them.
+
     Yields:
         Path, or None where this user may not make one. Then each process of a jail is limited by itself.
     """
-    group = next(filter(None, (_new_group(parent, limit) for parent, limit in _places())), None)
-    try:
-        yield group
-    finally:
-        if group:
-            with contextlib.suppress(OSError):
-                group.rmdir()
+    with contextlib.ExitStack() as held:
+        found = (_new_group(parent, limit, held) for parent, limit in _places())
+        group = next(filter(None, found), None)
+        try:
+            yield group
+        finally:
+            if group:
+                with contextlib.suppress(OSError):
+                    group.rmdir()
 
 
 def _places():
@@ -195,13 +201,12 @@ def _places():
     return found
 
 
-def _new_group(parent, limit):
-    """Return a new group below `parent` that this process may fill, or None."""
-    with contextlib.suppress(OSError):
-        for old in parent.glob("cnnlib-*-*"):  # of a run that was killed
-            if not Path("/proc", old.name.split("-")[1]).exists():
-                with contextlib.suppress(OSError):
-                    old.rmdir()
+def _new_group(parent, limit, held):
+    """Return a new group below `parent` that this process may fill, or None; `held` keeps the lock on it."""
+    with contextlib.suppress(OSError), _locked(parent):  # so that nobody takes a new group for one left over
+        for old in parent.glob("cnnlib-*"):
+            with contextlib.suppress(OSError), _locked(old, fcntl.LOCK_NB):
+                old.rmdir()
         group = parent / f"cnnlib-{os.getpid()}-{secrets.token_hex(4)}"
         group.mkdir()
         try:
@@ -211,10 +216,22 @@ def _new_group(parent, limit):
                     (group / name).write_text(str(value))
             enter = ["/bin/sh", "-c", 'echo 0 > "$0/cgroup.procs"', str(group)]
             subprocess.run(enter, check=True, stderr=subprocess.DEVNULL)
+            held.enter_context(_locked(group))
             return group
         except (OSError, subprocess.CalledProcessError):
             group.rmdir()
     return None
+
+
+@contextlib.contextmanager
+def _locked(folder, how=0):
+    """Hold a lock on a folder, which nobody else has meanwhile."""
+    number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX | how)
+        yield
+    finally:
+        os.close(number)
 
 
 def _read(path):

@@ -7,10 +7,11 @@ Sources: Canvas, lib/gradebook_importer.rb (`header?`, `parse_assignments`); Moo
 locallib.php of mod/assign/feedback/offline, which skip a grade above the maximum.
 """
 
+import html
 import re
 
 from cnnlib.course.grading.scores import is_blank
-from cnnlib.course.grading.tables import csv_as_it_is, inert, shown
+from cnnlib.course.grading.tables import columns_at, csv_as_it_is, inert, shown
 from cnnlib.ground.errors import ParameterError
 
 CANVAS_COLUMNS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
@@ -35,7 +36,7 @@ def canvas(run, results):
         before = ["    Points Possible", "", "", "", "", points]
         return csv_as_it_is([[*CANVAS_COLUMNS, title], before, *rows])
     columns = roster["columns"]
-    last = [c.strip().casefold() for c in columns].index("section") + 1
+    last = columns_at(columns)["section"] + 1
     at = assignment_column(columns, run)
     title = columns[at] if at else shown(run.get("assignment") or run["title"])
     head = next((row for row in roster["rows"] if row[0].strip() == "Points Possible"), None)
@@ -94,7 +95,7 @@ def moodle(run, results):
         ]
         return csv_as_it_is([MOODLE_COLUMNS, *rows])
     columns = roster["columns"]
-    at = {column.strip().casefold(): i for i, column in enumerate(columns)}
+    at = columns_at(columns)
     if "grade" not in at:
         raise ParameterError("the grading worksheet has no column Grade; download it from the assignment")
     by_row, rows = _by_row(run, results), []
@@ -130,8 +131,9 @@ def _positive(text):
 
 
 def _comment(result):
+    """Return what a learner is told, as HTML, which Moodle takes it for."""
     words = [result["comment"], result["message"] if result["status"] == "unreadable" else ""]
-    return inert("; ".join(filter(None, words)))
+    return inert(html.escape("; ".join(filter(None, words)), quote=False))
 
 
 def _number(result):

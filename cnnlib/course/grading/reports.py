@@ -12,7 +12,7 @@ from collections import Counter
 from cnnlib.course.exercises.judge import POSSIBLE
 from cnnlib.course.grading import lms
 from cnnlib.course.grading.similarity import similar
-from cnnlib.course.grading.tables import csv_text, shown
+from cnnlib.course.grading.tables import columns_at, csv_text, shown
 from cnnlib.ground.files import atomic_path
 
 WORDS = {
@@ -24,6 +24,11 @@ WORDS = {
     "not attempted": "not attempted",
     "missing": "missing",
 }
+STYLE = """section { border-left: 4px solid #D55E00; padding: 0 1rem; margin: 1.5rem 0; }
+section.pass { border-color: #009E73; }
+section.not-attempted, section.missing { border-color: #999; }
+h2 { font-size: 1.1rem; } pre { background: rgb(128 128 128 / 12%); padding: 1rem; overflow-x: auto; }
+h1, h2, p, li { overflow-wrap: anywhere; }"""
 ALIKE = ("student_a", "student_b", "odds", "equal", "compared", "exercises")
 
 
@@ -102,15 +107,16 @@ def _kept_columns(roster):
 
     In an LMS's table the learner's columns end with Section, or before Status; scores follow.
     """
-    names = [name.strip().casefold() for name in roster["columns"]]
+    at = columns_at(roster["columns"])
     ours = {
         "plain": ("student_id", "name", "email"),
         "canvas": ("student",),
         "moodle": ("full name", "email address"),
     }[roster["kind"]]
     end = {"canvas": "section", "moodle": "status"}.get(roster["kind"])
-    last = names.index(end) + (end == "section") if end in names else len(names)
-    return [i for i, name in enumerate(names[:last]) if name not in ours]
+    last = at[end] + (end == "section") if end in at else len(roster["columns"])
+    told = {at[name] for name in ours if name in at}
+    return [i for i in range(last) if i not in told]
 
 
 def summary(run, results, alike):
@@ -234,23 +240,28 @@ def page(run, exams, result):
         )
     notes = "".join(f"<li>{escape(shown(note))}</li>" for note in _notes(run, result))
     name = shown(f"{result['student_id']} {result['name']}".strip())
+    body = f"""<h1>{escape(run["title"])}</h1>
+<p>{escape(name)}: <strong>{escape(shown(_headline(result)))}</strong></p>
+{"".join(parts)}
+{f"<h2>Notes</h2><ul>{notes}</ul>" if notes else ""}
+<p>Run {escape(run["run_id"])};
+the file that was graded has SHA-256 {escape(result["sha256"]) or "none"}.</p>"""
+    return document(f"{run['title']}: {shown(result['student_id'])}", STYLE, body)
+
+
+def document(title, style, body):
+    """Return a page of HTML that loads nothing and runs nothing; `title` is text, `body` is HTML."""
     return f"""<!doctype html>
 <html lang="en"><head><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
 <meta name="viewport" content="width=device-width">
-<title>{escape(run["title"])}: {escape(shown(result["student_id"]))}</title>
+<title>{html.escape(title)}</title>
 <style>
+:root {{ color-scheme: light dark; }}
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 48rem; margin: 2rem auto; padding: 0 1rem; }}
-section {{ border-left: 4px solid #D55E00; padding: 0 1rem; margin: 1.5rem 0; }}
-section.pass {{ border-color: #009E73; }}
-section.not-attempted, section.missing {{ border-color: #999; }}
-h2 {{ font-size: 1.1rem; }} pre {{ background: #f4f4f4; padding: 1rem; overflow-x: auto; }}
+{style}
 </style></head><body>
-<h1>{escape(run["title"])}</h1>
-<p>{escape(name)}: <strong>{escape(shown(_headline(result)))}</strong></p>
-{"".join(parts)}
-{f"<h2>Notes</h2><ul>{notes}</ul>" if notes else ""}
-<p>Run {escape(run["run_id"])}; the file that was graded has SHA-256 {escape(result["sha256"]) or "none"}.</p>
+{body}
 </body></html>
 """
 

@@ -12,10 +12,19 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from cnnlib.course.grading.tables import separator
+from cnnlib.course.grading.tables import columns_at, separator
 from cnnlib.ground.errors import ParameterError
 
 LATE = re.compile(r"\blate\b", re.IGNORECASE)
+WANTED = {
+    "plain": ("student_id", "name", "email", "login", "late"),
+    "canvas": ("student", "lastname", "firstname", "id", "sis user id", "sis login id", "section"),
+    "moodle": (
+        *("identifier", "full name", "id number", "username", "email address", "status"),
+        *("grade", "maximum grade", "feedback comments"),
+    ),
+}
+"""The columns that mean something in each kind of roster; each may stand there once."""
 
 
 def read_roster(path):
@@ -45,18 +54,23 @@ def read_roster(path):
         raise ParameterError(f"the roster {path} cannot be read: {error}") from None
     columns, *rows = [row for row in table if any(cell.strip() for cell in row)] or [[]]
     rows = [[*row, *[""] * (len(columns) - len(row))][: len(columns)] for row in rows]
-    at = {column.strip().casefold(): i for i, column in reversed(list(enumerate(columns)))}
+    at = columns_at(columns)
     if "id" in at and "section" in at and ("student" in at or "lastname" in at):
-        kind, learners = "canvas", _canvas(rows, at)
+        kind, read = "canvas", _canvas
     elif "identifier" in at and "full name" in at:
-        kind, learners = "moodle", _moodle(rows, at)
+        kind, read = "moodle", _moodle
     elif "student_id" in at:
-        kind, learners = "plain", _plain(rows, at)
+        kind, read = "plain", _plain
     else:
         raise ParameterError(
             f"the roster {path} must have the columns student_id, name, email, or be Canvas's gradebook or "
             f"Moodle's grading worksheet in English; it has {', '.join(columns)[:200] or 'none'}"
         )
+    try:
+        columns_at(columns, WANTED[kind])
+    except ParameterError as error:
+        raise ParameterError(f"the roster {path} cannot be read: {error}") from None
+    learners = read(rows, at)
     if not learners:
         raise ParameterError(f"the roster {path} has no row for a learner")
     counts = Counter(learner["student_id"] for learner in learners)
@@ -130,15 +144,17 @@ def recogniser(roster):
     in a roster that is not the LMS's own: there the name goes first, and Moodle's numbers, which each
     assignment draws anew, do not count.
     """
-    at = {column.strip().casefold(): i for i, column in enumerate(roster["columns"])}
+    at = columns_at(roster["columns"])
     ids = [_index(roster, lambda learner, row: [learner["student_id"]])]
     for names in (("id",), ("identifier",), ("email", "email address"), *((n,) for n in LOGINS)):
         ids.append(_index(roster, lambda learner, row, names=names: _ids(row, at, names)))
     ids.append(_index(roster, lambda learner, row: [learner["email"].partition("@")[0]]))
+    short = _index(roster, lambda learner, row: [without_zeros(learner["student_id"])])
     names = _index(roster, lambda learner, row: name_keys(learner["name"]))
 
     def recognise(submission, layout):
         by_id = [(index, [submission.student.casefold()]) for index in ids]
+        by_id.append((short, [without_zeros(submission.student.casefold())]))
         called = [*name_keys(submission.name), *([] if layout == "moodle" else name_keys(submission.student))]
         by_name = [(names, called)]
         if layout in ("plain", "pattern", roster["kind"]):
@@ -154,6 +170,11 @@ def recogniser(roster):
         return submission
 
     return recognise
+
+
+def without_zeros(student):
+    """Return what a spreadsheet that takes an id for a number makes of it; "" of one that is none."""
+    return student.lstrip("0") if student.isdecimal() else ""
 
 
 LOGINS = ("login", "username", "sis login id", "sis user id", "id number", "integration id")

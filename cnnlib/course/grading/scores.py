@@ -1,4 +1,4 @@
-"""From verdicts to a learner's score: shares of cases, the late policy, and what a person decided.
+"""From verdicts to what counts: shares of cases, the late policy, a person's decisions, the best attempt.
 
 `overrides.csv` in the run's folder holds a line for each decision: student_id, exercise (blank: the total),
 points (blank: as they are), comment. It is read whenever the reports are written, so it survives a regrade.
@@ -6,10 +6,16 @@ points (blank: as they are), comment. It is read whenever the reports are writte
 
 import csv
 import math
+import os
 
-from cnnlib.course.grading.tables import separator
+from cnnlib.course.grading.collect import Submission, slug
+from cnnlib.course.grading.roster import without_zeros
+from cnnlib.course.grading.tables import columns_at, separator, shown
 from cnnlib.ground.errors import ParameterError
 
+UNREADABLE = {"sha256": "", "status": "unreadable", "message": "", "flags": [], "exercises": {}}
+MISSING = UNREADABLE | {"status": "missing", "message": "No submission."}
+NOT_YET = UNREADABLE | {"status": "grader error", "message": "It is not graded yet; go on with --resume."}
 OVERRIDES = ("student_id", "exercise", "points", "comment")
 
 
@@ -38,17 +44,22 @@ def read_overrides(path, exams, students):
             lines = [(reader.line_num, row) for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ParameterError(f"{path} cannot be read: {error}") from None
+    try:
+        columns_at(reader.fieldnames or (), OVERRIDES)
+    except ParameterError as error:
+        raise ParameterError(f"{path} cannot be read: {error}") from None
     missing = [name for name in OVERRIDES if name not in (reader.fieldnames or ())]
     if missing:
         raise ParameterError(f"{path} lacks the column {missing[0]}; it must have {', '.join(OVERRIDES)}")
     worth = {exam["id"]: exam["points"] for exam in exams}
     worth[""] = sum(worth.values())
+    called = _without_zeros(students)
     found, wrong = {}, []
     for number, row in lines:
         student, exercise, points, comment = ((row[name] or "").strip() for name in OVERRIDES)
         if not (student or exercise or points or comment):
             continue
-        value = _number(points)
+        value, student = _number(points), student if student in students else called.get(student, student)
         if student not in students:
             wrong.append(f"line {number}: there is no learner {student!r}")
         elif exercise not in worth:
@@ -63,6 +74,14 @@ def read_overrides(path, exams, students):
     if wrong:
         raise ParameterError(f"{path}: {'; '.join(wrong[:5])}")
     return found
+
+
+def _without_zeros(students):
+    """Return {what a spreadsheet makes of an id that begins with zeros: the id}, where one alone is meant."""
+    found = {}
+    for student in students:
+        found.setdefault(without_zeros(student), []).append(student)
+    return {short: several[0] for short, several in found.items() if short and len(several) == 1}
 
 
 def _number(text):
@@ -134,3 +153,60 @@ def _plain(number):
     """Return a number with at most two decimals, an int where it is whole."""
     rounded = round(number, 2)
     return int(rounded) if rounded == int(rounded) else rounded
+
+
+def submissions_of(run):
+    """Return {key: Submission}; of several by one student the first, the latest, has their id as key."""
+    found = {}
+    for submission in run["submissions"]:
+        submission = Submission(**submission)
+        again = f"{submission.student} · attempt {submission.attempt}"
+        found[again if submission.student in found else submission.student] = submission
+    return found
+
+
+def standings(run, exams, graded, overrides):
+    """Return the results that count, one for each learner, in the order of their ids.
+
+    Args:
+        run: dict, what run.json holds.
+        exams, overrides: as in `scored`.
+        graded: dict from the keys of `submissions_of` to results as `one.grade_submissions` returns them.
+
+    Returns:
+        list of dicts as `scored` returns them: of several attempts that with the highest score, of equal ones
+        the latest; who handed in nothing has the status "missing".
+    """
+    people = {p["student_id"]: p for p in run["roster"]["learners"]} if run["roster"] else {}
+    best = {}
+    for key, submission in submissions_of(run).items():
+        ungraded = NOT_YET if submission.path else UNREADABLE | {"message": submission.problem}
+        who = _who(submission, people.get(submission.student))
+        result = scored(run, exams, (graded.get(key) or ungraded) | who, overrides)
+        other = best.setdefault(submission.student, result)
+        if result["score"] is not None and (other["score"] is None or result["score"] > other["score"]):
+            best[submission.student] = result
+    for student in people.keys() - best.keys():
+        who = _who(Submission(student, "", attempt=0), people[student])
+        best[student] = scored(run, exams, MISSING | who, overrides)
+    return [best[student] for student in sorted(best)]
+
+
+def _who(submission, person):
+    """Return what a result says of the learner; `person` is the roster's, or None."""
+    folder = submission.folder if _is_plain(submission.folder) else ""
+    return {
+        "student_id": submission.student,
+        "name": (person or {}).get("name") or submission.name,
+        "email": (person or {}).get("email", ""),
+        "attempt": submission.attempt,
+        "late": submission.late,
+        "folder": folder,
+        "page": f"{folder}feedback.html" if folder else f"{slug(submission.student)}.html",
+        "in_roster": person is not None,
+    }
+
+
+def _is_plain(folder):
+    """Return whether an LMS's name for a learner's folder may be the name of ours, as it came from an LMS."""
+    return folder == shown(folder) and len(os.fsencode(folder)) < 200 and not folder.startswith((".", "/"))

@@ -7,13 +7,11 @@ import re
 import stat
 from dataclasses import dataclass, field
 
-from cnnlib.course.exercises import squeezed
+from cnnlib.course.exercises import CELL_LIMIT, squeezed
 from cnnlib.ground.errors import CnnlibError
 
 SIZE_LIMIT = 20 << 20
 """Bytes of a submission; a lesson with its figures has less than two million."""
-SOURCE_LIMIT = 200_000
-"""Characters of a cell; a longer one is no answer."""
 
 
 class SubmissionError(CnnlibError):
@@ -152,14 +150,15 @@ def _find(cells, exercise_id, stub):
         flags.append(f"its check is given {given or 'an expression'}")
     else:
         found = [position for position, cell in enumerate(cells) if _defines(cell.source, name)]
-    if not found:
-        return _nothing_found(cells, name, own)
     tried = [position for position in found if not _is_as_handed_out(cells[position].source, stub)]
+    tried = tried or [position for position, cell in enumerate(cells) if _builds(cell.source, name)]
+    if not found and not tried:
+        return _nothing_found(cells, name, own)
     if not tried:
         return Answer(status="not attempted", message="It is as it was handed out.")
     chosen = max([position for position in tried if position <= check] or tried)
     source = cells[chosen].source
-    if len(source) > SOURCE_LIMIT:
+    if len(source) > CELL_LIMIT:
         text = f"The cell has {len(source):,} characters; too many to be an answer."
         return Answer(status="fail", message=text)
     if len(tried) > 1:
@@ -169,6 +168,32 @@ def _find(cells, exercise_id, stub):
     if own.get(chosen) != 2:
         flags.append("found by its first line" if chosen in own else "found by the function's name")
     return Answer(source=source, flags=flags)
+
+
+def find_entry(cells, names, stub):
+    """Return what a notebook hands in to the open challenge.
+
+    It is what the names are when the last cell that defines one of them has run; cells below are not read.
+
+    Args:
+        cells: list of CodeCell.
+        names: of the entry and of its settings.
+        stub: source of the cell that was handed out.
+
+    Returns:
+        (sources of the cells up to that one, why it is no entry or "")
+    """
+    found = [i for i, cell in enumerate(cells) if any(_defines(cell.source, name) for name in names)]
+    for name in names:
+        if not any(_defines(cell.source, name) for cell in cells):
+            text = any(_defines(cell.prose, name) for cell in cells)
+            where = (
+                f"{name} stands in a cell of text, which is not run" if text else f"no cell defines {name}"
+            )
+            return [], where
+    if all(_is_as_handed_out(cells[i].source, stub) for i in found):
+        return [], "it is as it was handed out"
+    return [cell.source for cell in cells[: found[-1] + 1]], ""
 
 
 def _nothing_found(cells, name, own):
@@ -213,6 +238,14 @@ def _defines(source, name):
     )
 
 
+def _builds(source, name):
+    """Tell whether a cell may define a name that stands in it as a text."""
+    return bool(
+        re.search(rf"['\"]{name}['\"]", source)
+        and re.search(r"\b(?:globals|locals|vars)\(\)|\b(?:exec|setattr)\(", source)
+    )
+
+
 def _is_bound(line, name):
     """Tell whether a line looks as if it imported a name, or assigned to it."""
     _, word, after = f" {line} ".partition(" import ")
@@ -232,7 +265,7 @@ def _is_bound(line, name):
 
 
 def _is_as_handed_out(source, stub):
-    return len(source) <= SOURCE_LIMIT and squeezed(source) == squeezed(stub)
+    return len(source) <= CELL_LIMIT and squeezed(source) == squeezed(stub)
 
 
 def _cell(cell):
