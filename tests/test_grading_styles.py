@@ -833,6 +833,15 @@ def zero_mistakes(total, level):
 """,
 }
 
+SPLIT = """
+class SplitConv2d(nn.Module):
+    def __init__(self, in_channels, out_channels, kernel_size, cards):
+        super().__init__()
+        i, o = in_channels // cards, out_channels // cards
+        convs = [nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2) for _ in range(cards)]
+        self.cards = nn.ModuleList(convs)
+"""
+
 OTHERS = {  # (exercise, notebook)
     "integers, an answer over several cells": (
         "02.count_conv_parameters",
@@ -975,12 +984,9 @@ def add_to_class(Class):
         setattr(Class, obj.__name__, obj)
     return wrapper
 ---
-class SplitConv2d(nn.Module):
-    def __init__(self, in_channels, out_channels, kernel_size, cards):
-        super().__init__()
-        i, o = in_channels // cards, out_channels // cards
-        convs = [nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2) for _ in range(cards)]
-        self.cards = nn.ModuleList(convs)
+"""
+        + SPLIT
+        + """
 ---
 @add_to_class(SplitConv2d)
 def forward(self, images):
@@ -990,13 +996,8 @@ def forward(self, images):
     ),
     "a class that inherits from its former self": (
         "06.SplitConv2d",
-        """
-class SplitConv2d(nn.Module):
-    def __init__(self, in_channels, out_channels, kernel_size, cards):
-        super().__init__()
-        i, o = in_channels // cards, out_channels // cards
-        convs = [nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2) for _ in range(cards)]
-        self.cards = nn.ModuleList(convs)
+        SPLIT
+        + """
 ---
 class SplitConv2d(SplitConv2d):
     def forward(self, images):
@@ -1006,13 +1007,8 @@ class SplitConv2d(SplitConv2d):
     ),
     "methods added by a function": (
         "06.SplitConv2d",
-        """
-class SplitConv2d(nn.Module):
-    def __init__(self, in_channels, out_channels, kernel_size, cards):
-        super().__init__()
-        i, o = in_channels // cards, out_channels // cards
-        convs = [nn.Conv2d(i, o, kernel_size, padding=kernel_size // 2) for _ in range(cards)]
-        self.cards = nn.ModuleList(convs)
+        SPLIT
+        + """
 ---
 def attach(target, function):
     setattr(target, function.__name__, function)

@@ -23,7 +23,7 @@ from torch import nn
 
 from cnnlib.data import batches, to_float
 from cnnlib.ground.env import own_randomness
-from cnnlib.ground.errors import ParameterError, check_whole
+from cnnlib.ground.errors import ParameterError, check_positive, check_whole
 from cnnlib.models.hooks import channels_last
 from cnnlib.models.layers import Normalize
 from cnnlib.models.simple import SimpleCNN
@@ -122,8 +122,7 @@ def train_entry(build, settings, train, *, seconds=SECONDS, seed=0):
     """
     started = time.process_time()
     chosen, seed = check_settings(settings), check_whole("seed", seed, least=0)
-    if not 0 < seconds < math.inf:
-        raise ParameterError(f"seconds is {seconds!r}; it must be a finite number above 0")
+    check_positive("seconds", seconds)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

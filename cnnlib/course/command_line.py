@@ -271,6 +271,7 @@ def grade_command(options):
 
 def challenge_command(options):
     from cnnlib.course.grading.leaderboard import challenge
+    from cnnlib.course.grading.tables import shown
 
     output = options.output or ROOT / "outputs" / "challenge"
     with executor_of(options) as executor:
@@ -285,8 +286,6 @@ def challenge_command(options):
             seed=options.seed,
             pattern=options.pattern,
         )
-    from cnnlib.course.grading.tables import shown
-
     for row in rows:
         told = (
             f"{float(row['accuracy']):.2%} {row['level_with_first']}" if row["accuracy"] else row["why_not"]

@@ -96,9 +96,9 @@ def read_table(path, way_out, rows=None):
     for i, name in enumerate(names):
         kind, limit = ("label", 9) if i == label else ("pixel", 255)
         column = table.iloc[:, i]
+        if column.dtype == bool:  # True and False only, which are numbers for pandas
+            column = column.astype(str)
         numbers = pd.to_numeric(column, errors="coerce")
-        if column.dtype == bool:  # a column of True and False only: 1 and 0, for pandas
-            numbers = numbers * float("nan")
         good = numbers.between(0, limit) & (numbers % 1 == 0)
         if not good.all():
             row = int(good.to_numpy().argmin())

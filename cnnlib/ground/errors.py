@@ -4,6 +4,7 @@ Each message names the value, the rule it broke and the way out. In a notebook s
 that message alone: the traceback of a library's insides helps nobody to repair a mistyped parameter.
 """
 
+import math
 import operator
 
 
@@ -44,6 +45,16 @@ class Stopped(KeyboardInterrupt):
 
     def _render_traceback_(self):
         return [str(self)]
+
+
+def check_positive(name, value):
+    """Check that an argument is a finite number above 0.
+
+    Raises:
+        ParameterError: it is not; the message names the argument, its value and the rule.
+    """
+    if isinstance(value, str) or not 0 < value < math.inf:  # written so that NaN fails too
+        raise ParameterError(f"{name} is {value!r}; it must be a finite number above 0")
 
 
 def check_whole(name, value, least=1):

@@ -1,12 +1,11 @@
 """Look inside a network: feature maps, top patches, activation maximisation, Grad-CAM."""
 
-import math
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from cnnlib.ground.errors import ParameterError, check_whole
+from cnnlib.ground.errors import ParameterError, check_positive, check_whole
 from cnnlib.ground.progress import progress_bar
 from cnnlib.inside.geometry import Window, cut, geometry, receptive_field
 from cnnlib.models.hooks import (
@@ -188,8 +187,7 @@ def maximize_unit(model, layer, channel, size=96, steps=64, lr=0.05, seed=0, *, 
     """
     size, steps = check_whole("size", size), check_whole("steps", steps)
     seed = check_whole("seed", seed, least=0)
-    if isinstance(lr, str) or not 0 < lr < math.inf:
-        raise ParameterError(f"lr is {lr!r}; it must be a finite number above 0")
+    check_positive("lr", lr)
     module = find_layer(model, layer)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     random, reached, values = torch.Generator().manual_seed(seed), [], []

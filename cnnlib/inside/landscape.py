@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnnlib.ground.env import own_randomness
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, check_positive
 from cnnlib.models.hooks import check_gradients
 
 
@@ -171,7 +171,7 @@ def gradient_step(model, images, labels, lr):
 
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
-    _check_rate(lr)
+    check_positive("lr", lr)
     moved = copy.deepcopy(model)
     start = _joined(moved.parameters())
     _, gradient = loss_and_gradient(moved, images, labels)
@@ -213,7 +213,7 @@ def gradient_shift(model, images, labels, lr):
     Source: Santurkar et al. 2018, arXiv 1805.11604, definition 2.1.
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
-    _check_rate(lr)
+    check_positive("lr", lr)
     probe = copy.deepcopy(model)
     parameters = list(probe.parameters())
     gradients = _split(loss_and_gradient(probe, images, labels)[1], parameters)
@@ -287,11 +287,6 @@ def input_shift(before, after):
             for b, a in zip(before, after, strict=True)
         ]
     )
-
-
-def _check_rate(lr):
-    if isinstance(lr, str) or not (math.isfinite(lr) and lr > 0):
-        raise ParameterError(f"lr is {lr!r}; it must be a finite number above 0")
 
 
 def _joined(tensors):

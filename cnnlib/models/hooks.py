@@ -103,14 +103,14 @@ def one_channel(name, maps, channel=None):
         )
     if channel is None:
         return maps
-    given = channel
+    last = maps.shape[1] - 1
     try:
-        channel = check_whole("channel", channel, least=0)
+        place = check_whole("channel", channel, least=0)
     except ParameterError:
-        channel = maps.shape[1]
-    if channel >= maps.shape[1]:
-        raise ParameterError(f"channel is {given!r}; layer {name!r} has channels 0 to {maps.shape[1] - 1}")
-    return maps[:, channel]
+        place = None
+    if place is None or place > last:
+        raise ParameterError(f"channel is {channel!r}; layer {name!r} has channels 0 to {last}")
+    return maps[:, place]
 
 
 @contextmanager

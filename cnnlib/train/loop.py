@@ -352,8 +352,7 @@ def _why(model, images):
     """Say what of images a model can hardly take, most likely first."""
     given = f"The model was given images of shape {tuple(images.shape)}. "
     dtype = next((p.dtype for p in model.parameters()), torch.float32)
-    convolutions = [m for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
-    channels = [m.in_channels for m in convolutions]
+    channels = [m.in_channels for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
     if dtype != torch.float32:
         return f"{given}They become float32, its parameters are {dtype}; model.float() makes them float32."
     if channels and images.shape[1] not in channels:

@@ -100,7 +100,7 @@ def grade(lesson, what, output, *, executor=None, resume=False, roster=None, pro
     }
     if old:
         read_overrides(output / "overrides.csv", _exams(output), _students(run))  # before hours of grading
-        _write_json(output / "run.json", run)
+        write_json(output / "run.json", run)
     else:
         run = _prepare(output, run)
     return _report(output, run, _grade_all(output, run, _paths(output, run), executor, progress))
@@ -141,13 +141,13 @@ def regrade(output, students=(), *, executor=None, progress=print):
     if (output / "gradebook.csv").exists():
         (output / "gradebook.csv").replace(output / f"gradebook-{old['run_id']}.csv")
     for key in again:
-        _stored(output, key).parent.mkdir(exist_ok=True)
-        _stored(new, key).replace(_stored(output, key))
+        stored_at(output, key).parent.mkdir(exist_ok=True)
+        stored_at(new, key).replace(stored_at(output, key))
     shutil.rmtree(output / "course", ignore_errors=True)
     for name in ("course", "exams.bin", "run.json"):
         (new / name).replace(output / name)
     shutil.rmtree(new)
-    results = _report(output, run, {key: _read_stored(output, key) for key in paths})
+    results = _report(output, run, {key: read_stored(output, key) for key in paths})
     now = _stored_scores(output, paths)
     keys = sorted(before.keys() | now.keys())
     return results, [(*key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)]
@@ -161,7 +161,7 @@ def rewrite(output):
     """
     output = Path(output)
     run = _read_run(output)
-    return run, _report(output, run, {key: _read_stored(output, key) for key in _paths(output, run)})
+    return run, _report(output, run, {key: read_stored(output, key) for key in _paths(output, run)})
 
 
 def _grade_all(output, run, found, executor, progress):
@@ -177,7 +177,7 @@ def _grade_all(output, run, found, executor, progress):
     """
     todo, results = {}, {}
     for key, path in found.items():
-        old = _read_stored(output, key)
+        old = read_stored(output, key)
         if old and old["status"] != "grader error" and old["sha256"] == path.stem:
             results[key] = old
         else:
@@ -189,14 +189,14 @@ def _grade_all(output, run, found, executor, progress):
 
     def finish(_, graded):
         for key, result in graded.items():
-            _write_json(_stored(output, key), result)
+            write_json(stored_at(output, key), result)
             results[key] = result
             progress(f"[{len(results)}/{len(found)}] {shown(key)}: {_in_short(result)}")
 
     def finish_alone(_, graded):
         for key, alone in graded.items():
             result = results[key] = _tried_again(results[key], alone)
-            _write_json(_stored(output, key), result)
+            write_json(stored_at(output, key), result)
             progress(f"{shown(key)}, tried again alone: {_in_short(result)}")
 
     shutil.rmtree(output / "working", ignore_errors=True)  # of a run that was killed
@@ -273,28 +273,53 @@ def _old_run(output, lesson, given, resume):
     Raises:
         ParameterError: there is a run and no `resume`, it is another lesson's, or an option is not the run's.
     """
-    if not (output / "run.json").exists():
-        # A run that was interrupted before it had a description has graded nothing: it begins anew.
-        begun = ("course", "exams.bin", "submissions")
-        if output.exists() and (
-            not output.is_dir() or any(entry.name not in begun for entry in output.iterdir())
-        ):
-            raise ParameterError(f"{output} is not empty; name a folder that does not exist yet")
+    # A run that was interrupted before it had a description has graded nothing: it begins anew.
+    if not goes_on(output / "run.json", resume, begun=("course", "exams.bin", "submissions")):
         return None
-    if not resume:
-        raise ParameterError(
-            f"{output} holds a run already; go on with it (--resume), or name another folder"
-        )
     run = _read_run(output)
     if Path(run["lesson"]).stem != lesson.stem:
         raise ParameterError(f"{output} holds a run of {Path(run['lesson']).stem}; name another folder")
-    for name in FIXED.keys() & given.keys():
-        if given[name] != run[name]:
+    check_same(output, run, {name: value for name, value in given.items() if name in FIXED})
+    return run
+
+
+def goes_on(description, resume, begun=()):
+    """Tell whether a folder holds a run that is gone on with.
+
+    Args:
+        description: Path of the file in the run's folder that a run has.
+        resume: whether one may go on with it.
+        begun: names of what may stand in the folder of a new run.
+
+    Raises:
+        ParameterError: there is a run and no `resume`, or something else stands in the folder.
+    """
+    output = description.parent
+    if description.exists():
+        if not resume:
             raise ParameterError(
-                f"the run in {output} was begun with {name} {run[name]!r}, not {given[name]!r}; "
+                f"{output} holds a run already; go on with it (--resume), or name another folder"
+            )
+        return True
+    if output.exists() and (
+        not output.is_dir() or any(entry.name not in begun for entry in output.iterdir())
+    ):
+        raise ParameterError(f"{output} is not empty; name a folder that does not exist yet")
+    return False
+
+
+def check_same(output, run, given):
+    """Check that options are those of a run that is gone on with.
+
+    Raises:
+        ParameterError: one is not.
+    """
+    for name, value in given.items():
+        if value != run[name]:
+            raise ParameterError(
+                f"the run in {output} was begun with {name} {run[name]!r}, not {value!r}; "
                 f"go on without --{name}, or name another folder"
             )
-    return run
 
 
 def _check(lesson, run):
@@ -348,11 +373,15 @@ def _prepare(output, described):
     }
     with atomic_path(output / "exams.bin") as temporary:
         temporary.write_bytes(plain.dumps(setup))
-    now = datetime.datetime.now(datetime.UTC)
-    run_id = f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-    run = described | {"run_id": run_id, "title": runner.read_title(lesson)}
-    _write_json(output / "run.json", run)  # last: a folder that has it is complete
+    run = described | {"run_id": new_run_id(), "title": runner.read_title(lesson)}
+    write_json(output / "run.json", run)  # last: a folder that has it is complete
     return run
+
+
+def new_run_id():
+    """Return a name for a run that no other has: the time, and a few digits by lot."""
+    now = datetime.datetime.now(datetime.UTC)
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
 def providers(lesson):
@@ -365,18 +394,20 @@ def providers(lesson):
     return [cell.source for cell in tagged]
 
 
-def _stored(output, student):
+def stored_at(output, student):
+    """Return the Path of what is stored of a learner."""
     return output / "results" / f"{slug(student)}.json"
 
 
-def _read_stored(output, student):
-    path = _stored(output, student)
+def read_stored(output, student):
+    """Return what is stored of a learner, or None."""
+    path = stored_at(output, student)
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
 
 def _stored_scores(output, students):
     """Return {(student id, exercise id): score} of what is stored."""
-    stored = {student: _read_stored(output, student) for student in students}
+    stored = {student: read_stored(output, student) for student in students}
     return {
         (student, name): entry["score"]
         for student, result in stored.items()
@@ -385,6 +416,7 @@ def _stored_scores(output, students):
     }
 
 
-def _write_json(path, value):
+def write_json(path, value):
+    """Write plain data, whole or not at all."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")

@@ -1,7 +1,6 @@
 """The open challenge for all who handed in: one draw, one budget, jails for each entry, a leaderboard."""
 
 import contextlib
-import datetime
 import hashlib
 import html
 import json
@@ -17,8 +16,16 @@ import torch
 from cnnlib.course import runner
 from cnnlib.course.challenge import ENTRIES, MAX_NUMBERS, SECONDS
 from cnnlib.course.grading import entries, jail
-from cnnlib.course.grading.batch import providers, slug
-from cnnlib.course.grading.collect import Submission, collect
+from cnnlib.course.grading.batch import (
+    check_same,
+    goes_on,
+    new_run_id,
+    providers,
+    read_stored,
+    stored_at,
+    write_json,
+)
+from cnnlib.course.grading.collect import Submission, collect, slug
 from cnnlib.course.grading.one import OPTIMIZER, imported
 from cnnlib.course.grading.reports import document
 from cnnlib.course.grading.roster import read_roster, recogniser
@@ -79,15 +86,14 @@ def challenge(
         run["roster"] = read_roster(roster) if roster else None
     recognise = recogniser(run["roster"]) if run["roster"] else None
     found, passed_over, _ = collect(what, output, lesson.stem, pattern=run["pattern"], recognise=recognise)
-    now = datetime.datetime.now(datetime.UTC)
     run |= {
-        "run_id": run.get("run_id") or f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
+        "run_id": run.get("run_id") or new_run_id(),
         "submissions": [asdict(submission) for submission in found],
         "passed_over": passed_over,
     }
     if not (output / "course").exists():
         release_package(output / "course" / "cnnlib", ["00"])  # no exercises, and no data beside it
-    _write_json(output / "challenge.json", run)
+    write_json(output / "challenge.json", run)
     asked, refused = _asked(output, found, _stub(lesson))
     results = _decide_all(output, run, lesson, asked, executor, progress)
     rows = _rows(run, found, results, refused)
@@ -112,21 +118,10 @@ def draw(seed, sizes):
 def _begun(output, given, resume):
     """Return the run that is gone on with, or None for a new one."""
     path = output / "challenge.json"
-    if not path.exists():
-        if output.exists() and (not output.is_dir() or any(output.iterdir())):
-            raise ParameterError(f"{output} is not empty; name a folder that does not exist yet")
+    if not goes_on(path, resume):
         return None
-    if not resume:
-        raise ParameterError(
-            f"{output} holds a run already; go on with it (--resume), or name another folder"
-        )
     run = json.loads(path.read_text(encoding="utf-8"))
-    for name in FIXED.keys() & given.keys():
-        if given[name] != run[name]:
-            raise ParameterError(
-                f"the run in {output} was begun with {name} {run[name]!r}, not {given[name]!r}; "
-                f"go on without --{name}, or name another folder"
-            )
+    check_same(output, run, given)
     return run
 
 
@@ -160,10 +155,9 @@ def _asked(output, found, stub):
 def _decide_all(output, run, lesson, asked, executor, progress):
     """Return {student: what `entries.decide` returns, and "isolation"}; each is stored when it is there."""
     setup, results = providers(lesson), {}
-    paths = {student: output / "results" / f"{slug(student)}.json" for student in asked}
     modules = [*imported(setup), *OPTIMIZER, "cnnlib.course.challenge"]
-    for student, path in paths.items():
-        old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    for student in asked:
+        old = read_stored(output, student)
         if old and old["source"] == _digest(asked[student]):
             results[student] = old
     todo = {student: cells for student, cells in asked.items() if student not in results}
@@ -185,7 +179,7 @@ def _decide_all(output, run, lesson, asked, executor, progress):
             return found | {"isolation": warden.isolation, "source": _digest(cells)}
 
         def finish(student, found):
-            _write_json(paths[student], found)
+            write_json(stored_at(output, student), found)
             results[student] = found
             told = found["reason"] or f"{found['correct'] / len(drawn.judged):.2%}"
             progress(f"[{len(results)}/{len(asked)}] {shown(student)}: {shown(told)[:100]}")
@@ -299,8 +293,3 @@ seed moves its accuracy too.</p>
 {f"<h2>Without a rank</h2><table>{others}</table>" if others else ""}
 <p>Run {html.escape(run["run_id"])}; isolation: {html.escape("; ".join(levels))}.</p>"""
     return document("The open challenge", STYLE, body)
-
-
-def _write_json(path, value):
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")
