@@ -330,8 +330,10 @@ def test_a_notebook_saved_and_reopened_without_its_kernel_keeps_the_figures(site
     said = live.locator(".jp-OutputArea-output.jupyter-widgets").first
     said = said.evaluate("node => getComputedStyle(node, '::after').content")
     assert "Run this cell to bring the figure alive." in said
-    # the widget manager tells the console that the models died with their kernel
-    problems[found:] = [p for p in problems[found:] if "model not found" not in p]
+    # The widget manager tells the console that the models died with their kernel and, where a click
+    # falls between the kernel's end and the moment it hears of it, that its message went nowhere.
+    told = ("model not found", "Could not send widget sync message Error: Cannot send")
+    problems[found:] = [p for p in problems[found:] if not any(known in p for known in told)]
 
 
 def test_nothing_went_wrong_in_the_browser_and_no_other_host_was_asked(live, problems):
