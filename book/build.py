@@ -8,6 +8,7 @@ Every warning of Sphinx is an error. The site is replaced only when all went wel
 time, so that no page of a lesson that was renamed stays behind.
 """
 
+import ast
 import json
 import re
 import shutil
@@ -26,6 +27,8 @@ LINKED = ("data/SHA256SUMS", "tools/build_data.py")
 """Files that a page links to."""
 SITE = "_static/sections.js"
 """A file by which a site of ours is known."""
+TITLES, AXES = ("title", "set_title", "suptitle"), ("xlabel", "set_xlabel", "ylabel", "set_ylabel")
+"""Functions and arguments by which a cell writes words into its figure, besides `label`."""
 UNUSED = (
     "searchindex.js",
     "_static/searchtools.js",
@@ -51,6 +54,7 @@ def gather(folder):
             shutil.copy2(path, target)
     for path in sorted(folder.glob(LESSONS)):
         notebook = json.loads(path.read_text(encoding="utf-8"))
+        describe_figures(notebook)
         describe_widgets(notebook)
         states += alive.enliven(notebook)
         head_exercises(notebook)
@@ -65,6 +69,47 @@ def gather(folder):
     index = index.replace("<!-- the table of lessons in README.md -->", lessons)
     (folder / "index.md").write_text(index, encoding="utf-8")
     return states
+
+
+def words(source):
+    """Return the words that a cell's code writes into its figure: [(function or argument, text)], in order.
+
+    Three dots stand for what is known only when the code runs.
+    """
+    found = []
+
+    def add(name, node):
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        text = "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in parts)
+        if re.search(r"\w", text):
+            found.append((node.lineno, node.col_offset, name, " ".join(text.split())))
+
+    for node in ast.walk(ast.parse(re.sub(r"^[%!].*", "", source, flags=re.M))):
+        if isinstance(node, ast.Call):
+            name = getattr(node.func, "attr", None)
+            if name in TITLES + AXES and node.args:
+                add(name, node.args[0])
+            for keyword in node.keywords:
+                if keyword.arg in (*TITLES, *AXES, "label"):
+                    add(keyword.arg, keyword.value)
+    return [(name, text) for _, _, name, text in sorted(found)]
+
+
+def describe_figures(notebook):
+    """Give each figure that a cell draws a text: where it stands, and the words that are written into it."""
+    section = ""
+    for cell in notebook["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            section = (re.findall(r"^#+ (?:\d+ · )?(.+)$", source, re.M) or [section])[-1]
+        elif any(kind.startswith("image/") for output in cell["outputs"] for kind in output.get("data", ())):
+            found = list(dict.fromkeys(words(source)))
+            titles = "; ".join(text for name, text in found if name in TITLES)
+            axes = ", ".join(text for name, text in found if name in AXES)
+            drawn = ", ".join(text for name, text in found if name == "label")
+            parts = {"Figure": titles or re.sub("[*_`]", "", section), "Axes": axes, "Labels": drawn}
+            text = " ".join(f"{name}: {part}." for name, part in parts.items() if part)
+            cell["metadata"]["mystnb"] = {"image": {"alt": re.sub(r"(?<=[.?!…])\.", "", text)}}
 
 
 def describe_widgets(notebook):

@@ -1,14 +1,14 @@
 """What several tests use: no display, a small data set, a small lesson, a small cluster."""
 
+import functools
 import os
 import signal
 from unittest import mock
 
 import matplotlib as mpl
-import nbformat
 import pytest
 import torch
-from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+from notebook_tools import write_lesson
 
 from cnnlib.data import Dataset
 
@@ -16,15 +16,23 @@ mpl.use("agg")
 # What a shell starts in the background ignores interrupts, and with it all that the tests start and stop.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-SLOW = {
-    *("test_book", "test_browser", "test_challenge_grading", "test_definitions", "test_exercises"),
-    *("test_grading", "test_grading_batch", "test_grading_lessons", "test_parallel", "test_pretrained"),
-    *("test_runner", "test_sweep"),
-}
-"""Files whose tests start kernels, browsers, jails or other processes: `make check` leaves them out."""
+SLOW = (
+    *("test_book", "test_grading_batch", "test_grading", "test_runner", "test_sweep", "test_grading_lessons"),
+    *("test_browser", "test_exercises", "test_parallel", "test_challenge_grading", "test_definitions"),
+    "test_pretrained",
+)
+"""Files whose tests start kernels, browsers, jails or other processes: `make check` leaves them out.
+
+The longest first, and before all others: so the workers of `make test` have work until its end.
+"""
+
+
+def pytest_configure(config):
+    config.option.loadscopereorder = False  # pytest-xdist would begin with the files that have most tests
 
 
 def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: [*SLOW, item.path.stem].index(item.path.stem))
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
@@ -41,33 +49,10 @@ def blobs():
     return Dataset(images, labels)
 
 
-PARAMETERS = '''seed = 0  # first random seed
-lr = 0.1  # learning rate
-shuffle = False  # whether to shuffle
-sizes = [1, 2]  # layers
-profile = "fast"  # "fast" or "full"'''
-
-
 @pytest.fixture
 def make(tmp_path):
-    """A function that writes a notebook with the parameters above and the given code cells."""
-
-    def write(*sources, parameters=PARAMETERS, name="05_test.ipynb"):
-        cell = new_code_cell(parameters)
-        cell.metadata["tags"] = ["parameters"]
-        cells = [new_markdown_cell("# 05 · A test\n\ntext"), cell, *map(new_code_cell, sources)]
-        for number, each in enumerate(cells):
-            each["id"] = f"cell-{number}"
-        notebook = new_notebook(cells=cells)
-        notebook.metadata["kernelspec"] = {
-            "name": "python3",
-            "display_name": "Python 3",
-            "language": "python",
-        }
-        nbformat.write(notebook, tmp_path / name)
-        return tmp_path / name
-
-    return write
+    """`write_lesson` into a folder of the test's own."""
+    return functools.partial(write_lesson, tmp_path)
 
 
 @pytest.fixture

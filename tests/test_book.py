@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import http.server
+import importlib
 import math
 import re
 import shutil
@@ -122,6 +123,28 @@ def test_images_say_what_they_show(site):
             assert not image["alt"].startswith("_images"), f"{path.name}: {image['src']}"
             if image["src"].endswith(".svg"):  # from the prose, which describes each of them
                 assert len(image["alt"]) > 20
+            assert not image["alt"].startswith("The figure that"), f"{path.name}: {image['src']}"
+
+
+def test_a_figure_is_described_by_the_words_that_its_code_writes_into_it(monkeypatch):
+    monkeypatch.syspath_prepend(BOOK)
+    figures = importlib.import_module("build")
+    source = """%config InlineBackend.figure_formats = ["jpeg"]
+fig, ax = plt.subplots()
+ax.plot(x, label=f"median: {x:.0f}")
+ax.set(title="What is this?", xlabel="pixels", ylabel=unknown)
+print("not in the figure")
+plots.montage(tiles, title="")
+fig.suptitle("Two halves")"""
+    drawn = {"cell_type": "code", "source": source, "metadata": {}, "outputs": [{"data": {"image/jpeg": ""}}]}
+    bare = drawn | {"source": "show(maps)", "metadata": {}}
+    quiet = drawn | {"outputs": [], "metadata": {}}
+    heading = {"cell_type": "markdown", "source": "# A\n\n## 3 · The `map` of *all*\n\ntext", "metadata": {}}
+    figures.describe_figures({"cells": [heading, drawn, bare, quiet]})
+    alt = drawn["metadata"]["mystnb"]["image"]["alt"]
+    assert alt == "Figure: What is this?; Two halves. Axes: pixels. Labels: median: …"
+    assert bare["metadata"]["mystnb"]["image"]["alt"] == "Figure: The map of all."
+    assert quiet["metadata"] == {}
 
 
 def test_styles_and_scripts_ask_for_nothing_elsewhere(site):
@@ -339,6 +362,13 @@ TOO_WIDE = """() => {
         .map((box) => box.scrollWidth - box.clientWidth);
 }"""
 
+# Tables of pandas, plain or styled, that are cut off or whose columns touch each other.
+BAD_TABLES = """() => [...document.querySelectorAll("article .output.text_html table")].filter((table) => {
+    const [box, cell] = [table.closest(".output.text_html"), table.querySelector("td")];
+    const crowded = parseFloat(getComputedStyle(cell).paddingLeft) < 4;
+    return !box.querySelector(".cnnlib-widget") && (crowded || box.scrollWidth > box.clientWidth);
+}).map((table) => table.innerText)"""
+
 
 @pytest.mark.parametrize("page", PAGES)
 def test_a_page_works(visit, page):
@@ -349,6 +379,21 @@ def test_a_page_works(visit, page):
     for width in (390, 1100, 1500):
         tab.set_viewport_size({"width": width, "height": 844})
         assert tab.evaluate(TOO_WIDE) == [0, 0], f"{width} pixels wide"
+        assert width < 1000 or tab.evaluate(BAD_TABLES) == [], f"{width} pixels wide"
+
+
+CUT_OFF = """() => [...document.querySelectorAll("article pre, article .output.text_html")]
+    .filter((box) => box.checkVisibility() && !box.querySelector(".cnnlib-widget"))
+    .filter((box) => box.scrollWidth > box.clientWidth).map((box) => box.innerText)"""
+
+
+@pytest.mark.parametrize("page", [LESSON_PAGES[2], LESSON_PAGES[11]])
+def test_on_paper_nothing_is_cut_off(visit, page):
+    tab = visit(page)
+    tab.set_viewport_size({"width": 720, "height": 1000})  # a sheet of A4 with margins
+    assert tab.evaluate(CUT_OFF) != []
+    tab.emulate_media(media="print")
+    assert tab.evaluate(CUT_OFF) == []
 
 
 def test_formulas_are_found_at_all(visit):
@@ -385,6 +430,25 @@ def test_search_finds_exercises_by_name_and_says_so_when_there_is_nothing(visit)
     assert "No sections have “zyzzyva”" in tab.locator("#search-summary").inner_text()
 
 
+def test_an_excerpt_of_the_search_cuts_no_word_in_two(visit):
+    tab = visit("search.html?q=padding")
+    texts = dict(tab.evaluate("SECTIONS.map(([, , address, text]) => [address, ` ${text} `])"))
+    items = tab.locator("#search-results li").all()
+    assert len(items) > 20
+    for item in items:
+        file, _, rest = item.locator("a").get_attribute("href").partition("?highlight=padding")
+        part = item.locator("p").inner_text().removeprefix("… ").removesuffix(" …")
+        assert f" {part} " in texts[file + rest]
+
+
+def test_icons_do_not_touch_on_a_phone(visit):
+    tab = visit("notebooks/00_start_here.html")
+    icons = tab.locator(".mobile-header .header-right > *").all()
+    boxes = sorted((box for icon in icons if (box := icon.bounding_box())), key=lambda box: box["x"])
+    assert len(boxes) == 2
+    assert boxes[1]["x"] - boxes[0]["x"] - boxes[0]["width"] > 4
+
+
 # The smallest contrast of the text that a selector finds, as WCAG 2.2 defines it (success criterion 1.4.3).
 CONTRAST = """(selector) => {
     const rgba = (color) => { const n = color.match(/[0-9.]+/g).map(Number); return [...n, 1].slice(0, 4); };
@@ -417,6 +481,7 @@ def test_text_can_be_read_in_light_and_in_dark(visit, scheme):
         "article a",
         f"{claims}, {claims} b, {claims} summary",
         "table.dataframe :is(th, td)",
+        "table[id^='T_'] :is(th, td)",
         "table.docutils :is(th, td)",
         ".cell_input pre, .cell_input span",
         ".output.stream pre",

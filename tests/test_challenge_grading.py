@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import shutil
+import zipfile
 
 import nbformat
 import pytest
@@ -184,7 +186,7 @@ def forward(self, images):
 TOO_LONG = "of processor time, with all that it started; it has 1"
 REFUSED = {
     "statements that hold data": (around("data = table", f"table = {'7' * 4000!r}"), "at most 3,000"),
-    "reads the labels": (around(LABELS, "import os"), "while it was asked, it raised RuntimeError: no lab"),
+    "reads the labels": (around(LABELS, "import os"), ": no labels anywhere"),
     "grows after it was counted": (around(GROWS), "it learned 30,500 numbers in 3 tensors"),
     "text for a tensor": (around(TEXT, TEXT_BEFORE), "something else than tensors"),
     "NaN": (around(NAN), "there is NaN among the numbers"),
@@ -317,13 +319,64 @@ def test_the_board_ranks_ours_and_honest_ones_and_tells_why_others_are_not(run):
     assert (folder / "entries" / f"{leaderboard.slug('ann')}.py").exists()
 
 
-def test_ties_are_said():
-    def result(right):
-        bits = torch.zeros(1_000, dtype=torch.bool)
-        bits[right] = True
-        row = dict.fromkeys(("numbers", "steps", "seconds", "bytes", "isolation", "ended", "reason"), "")
-        return row | {"right": entries.np.packbits(bits.numpy()).tobytes().hex(), "correct": len(right)}
+def result(right):
+    """Return what is stored of an entry that was right about these of 1,000 images."""
+    bits = torch.zeros(1_000, dtype=torch.bool)
+    bits[right] = True
+    found = {"right": entries.np.packbits(bits.numpy()).tobytes().hex(), "correct": len(right)}
+    found |= {"numbers": 500, "steps": 8, "seconds": 1.5, "ended": "done", "bytes": 300}
+    return found | {"entry": "Entry = Net", "isolation": "namespaces", "reason": ""}
 
+
+@needs_jail
+def test_each_learner_is_told_what_became_of_the_entry(run):
+    _, folder, _ = run
+    rows = table(folder)
+    pages = {name.name: name.read_text(encoding="utf-8") for name in (folder / "feedback").iterdir()}
+    learners = ("ann", "bob", "=cy", "dan", "eve", "fay")
+    assert pages.keys() == {f"{leaderboard.slug(name)}.html" for name in learners}
+    ann, cy, dan, eve, fay = (
+        pages[f"{leaderboard.slug(name)}.html"] for name in ("ann", "=cy", "dan", "eve", "fay")
+    )
+    row = rows["ann"]
+    assert "ann &lt;b&gt;Ann" in ann
+    assert f"Rank {row['rank']} of 4, {float(row['accuracy']):.2%} right" in ann
+    assert f"{float(row['low']):.1%} to {float(row['high']):.1%}" in ann
+    assert f"<td>{row['bytes']} bytes; at most 3,000</td>" in ann
+    assert "<td>500; at most 20,000</td>" in ann
+    assert f"<td>{row['steps']}, until all epochs were over</td>" in ann
+    assert "super().__init__(nn.AvgPool2d(4)" in ann
+    assert row["sha256"] in ann
+    assert "No rank: while it was trained, it raised ZeroDivisionError" in cy
+    assert "Entry = 1 / 0" in cy
+    assert "No rank: it is as it was handed out" in dan
+    assert "No rank: it is a web page" in eve
+    assert "No rank: nothing handed in" in fay
+    assert not (folder / "feedback.zip").exists()  # no LMS's names
+
+
+def test_pages_go_back_under_the_names_of_the_download(tmp_path):
+    found = [
+        Submission("7", "", name="Ann", late=True, folder="ann_LATE_7_70_"),
+        Submission("8", "", name="Bob", folder="bob_8_80_", problem="it is empty"),
+    ]
+    results = {"7": result(range(900))}
+    described = {"sizes": [1, 1_000], "roster": None, "passed_over": [], "run_id": "x"}
+    described |= {"seconds": 60, "seed": 1}
+    rows = leaderboard._rows(described, found, results, {"8": "it is empty"})
+    (tmp_path / "feedback").mkdir()
+    (tmp_path / "feedback" / "old.html").write_text("of an entry that is gone")
+    leaderboard._write_reports(tmp_path, described, rows, results)
+    with zipfile.ZipFile(tmp_path / "feedback.zip") as archive:
+        pages = {name: archive.read(name).decode() for name in archive.namelist()}
+    assert pages.keys() == {"ann_LATE_7_70_feedback.html", "bob_8_80_feedback.html"}
+    assert "Rank 1 of 1, 90.00% right" in pages["ann_LATE_7_70_feedback.html"]
+    assert "<th>Handed in</th><td>late</td>" in pages["ann_LATE_7_70_feedback.html"]
+    assert "No rank: it is empty" in pages["bob_8_80_feedback.html"]
+    assert not (tmp_path / "feedback" / "old.html").exists()
+
+
+def test_ties_are_said():
     results = {
         "ann": result(range(900)),
         "bob": result(range(900)),
@@ -355,6 +408,27 @@ def test_a_run_goes_on_where_it_was_and_with_nothing_else(run, monkeypatch):
     with pytest.raises(ParameterError, match="was begun with seconds 2"):
         leaderboard.challenge(what, folder, resume=True, seconds=3)
     assert json.loads((folder / "challenge.json").read_text())["seed"] == 1
+
+
+@needs_jail
+def test_an_entry_that_changed_is_trained_again_and_no_other(run, tmp_path, monkeypatch):
+    _, folder, what = run
+    shutil.copytree(folder, tmp_path / "out")
+    shutil.copytree(what, tmp_path / "what")
+    changed, asked = f"{LINEAR}\n{QUICK}", []
+    (tmp_path / "what" / "bob.ipynb").write_text(handed_in(changed), encoding="utf-8")
+
+    def decide(warden, setup, cells, drawn):
+        asked.append(cells[-1])
+        return result([]) | {"reason": "it is slow"}
+
+    monkeypatch.setattr(leaderboard.entries, "decide", decide)
+    leaderboard.challenge(tmp_path / "what", tmp_path / "out", resume=True, progress=asked.append)
+    assert asked == [changed, "[5/5] bob: it is slow"]
+    assert table(tmp_path / "out")["bob"]["why_not"] == "it is slow"
+    assert table(tmp_path / "out")["ann"]["sha256"] == table(folder)["ann"]["sha256"]
+    page = tmp_path / "out" / "feedback" / f"{leaderboard.slug('bob')}.html"
+    assert "No rank: it is slow" in page.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

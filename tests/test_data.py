@@ -1,7 +1,9 @@
 import gzip
 import hashlib
+import io
 import pickle
 import shutil
+import zipfile
 from importlib import import_module
 
 import numpy as np
@@ -274,6 +276,29 @@ TABLES = {
     "tabs without a header": lambda data, path: as_frame(data).to_csv(
         path, index=False, header=False, sep="\t"
     ),
+    "bars": lambda data, path: as_frame(data).to_csv(path, index=False, sep="|"),
+    "quotes after a space": lambda data, path: path.write_text(
+        as_frame(data).to_csv(index=False, quoting=1).replace(",", ", ")
+    ),
+    "quotes without a header, a byte-order mark": lambda data, path: as_frame(data).to_csv(
+        path, index=False, header=False, quoting=1, encoding="utf-8-sig"
+    ),
+    "Windows' line ends": lambda data, path: path.write_text(
+        as_frame(data).to_csv(index=False).replace("\n", "\r\n"), newline=""
+    ),
+    "two separators at the end of each row": lambda data, path: path.write_text(
+        as_frame(data).to_csv(index=False).replace("\n", ",,\n")
+    ),
+    "a separator at the end of each row but the header's": lambda data, path: path.write_text(
+        as_frame(data).to_csv(index=False).replace("\n", ",\n").replace(",\n", "\n", 1)
+    ),
+    "a separator at the end of the header alone": lambda data, path: path.write_text(
+        as_frame(data).to_csv(index=False).replace("\n", ",\n", 1)
+    ),
+    "blank lines": lambda data, path: path.write_text(
+        "\n" + as_frame(data).to_csv(index=False).replace("\n", "\n\n")
+    ),
+    "an ImageId": lambda data, path: as_frame(data).to_csv(path, index_label="ImageId"),
     "quotes": lambda data, path: as_frame(data).to_csv(path, index=False, sep=";", quoting=1),
     "a byte-order mark": lambda data, path: as_frame(data).to_csv(path, index=False, encoding="utf-8-sig"),
     "a separator at the end of each row": lambda data, path: path.write_text(
@@ -300,7 +325,7 @@ def test_tables_that_people_have_are_read(blobs, tmp_path, form):
     assert torch.equal(read.labels, data.labels)
 
 
-@pytest.mark.parametrize("name", ["table.csv.gz", "table.csv.zip"])
+@pytest.mark.parametrize("name", ["table.csv.gz", "TABLE.CSV.GZ", "table.csv.zip", "table.csv.xz"])
 def test_compressed_tables_are_read(blobs, tmp_path, name):
     as_frame(blobs).to_csv(tmp_path / name, index=False, sep=";")
     assert torch.equal(read_csv(tmp_path / name).images, blobs.images)
@@ -349,6 +374,38 @@ def test_tables_that_would_be_misread_are_refused(blobs, tmp_path, write, messag
     assert "train.csv" in str(error.value)
 
 
+def zipped(*names):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name in names:
+            archive.writestr(name, "label\n")
+    return stream.getvalue()
+
+
+def test_a_table_is_named_by_a_path(table, blobs, tmp_path, monkeypatch):
+    (tmp_path / "Größe – 数字.csv").symlink_to(table)
+    assert torch.equal(read_csv(str(tmp_path / "Größe – 数字.csv")).images, blobs.images)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert torch.equal(read_csv(f"~/{table.name}").images, blobs.images)
+    for wrong in (3, b"train.csv", io.StringIO("label\n"), as_frame(blobs[:2])):
+        with pytest.raises(ParameterError, match=r"path is a .*; it must be a path: a str or a Path"):
+            read_csv(wrong)
+
+
+def test_text_of_another_encoding_is_named(table):
+    table.write_text(table.read_text(), encoding="utf-16")
+    with pytest.raises(DataError, match="is not a text file in UTF-8"):
+        read_csv(table)
+
+
+def test_a_message_about_a_header_stays_short(table):
+    table.write_text(table.read_text().replace(",", "/"))
+    with pytest.raises(DataError, match="has 1 columns, the first wrong one being number 1") as error:
+        read_csv(table)
+    assert len(str(error.value)) < 500
+
+
 def test_damaged_archives_are_refused(table, tmp_path):
     packed = gzip.compress(table.read_bytes())
     for name, content in (
@@ -356,9 +413,15 @@ def test_damaged_archives_are_refused(table, tmp_path):
         ("plain.csv.gz", table.read_bytes()),
         ("changed.csv.gz", packed[:500] + bytes(500) + packed[1000:]),
         ("plain.csv.zip", table.read_bytes()),
+        ("plain.csv.xz", table.read_bytes()),
+        ("plain.csv.tar", table.read_bytes()),
+        ("two.csv.zip", zipped("train.csv", "__MACOSX/._train.csv")),
+        ("none.csv.zip", zipped()),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match=rf"{name}: (cannot be read \(.+\)|is not a text file)\. Use the"):
+        with pytest.raises(
+            DataError, match=rf"{name}: (cannot be read \(.+\)|is not a text file in UTF-8)\. Use"
+        ):
             read_csv(tmp_path / name)
 
 

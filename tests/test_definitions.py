@@ -8,7 +8,7 @@ import itertools
 
 import pytest
 import torch
-from notebook_tools import LESSONS, defined, definitions
+from notebook_tools import LESSONS, definitions, namespace
 from torch import nn
 
 from cnnlib import data, train
@@ -734,4 +734,4 @@ def test_every_definition_is_checked():
 
 @pytest.mark.parametrize(("lesson", "name"), list(CHECKS))
 def test_the_lesson_and_the_library_agree(lesson, name):
-    CHECKS[lesson, name](defined(lesson, name))
+    CHECKS[lesson, name](namespace(lesson)[name])

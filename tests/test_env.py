@@ -248,6 +248,26 @@ def test_help_does_not_wait_for_what_runs_lessons():
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_each_command_and_each_argument_is_explained():
+    code = """import argparse
+from cnnlib.course.command_line import parse_arguments
+made, init = [], argparse.ArgumentParser.__init__
+argparse.ArgumentParser.__init__ = lambda parser, **options: (init(parser, **options), made.append(parser))[0]
+parse_arguments(["lessons"])
+print(len(made))
+for parser in made:
+    if not parser.description:
+        print(parser.prog)
+    for action in parser._actions:
+        if not action.help and not isinstance(action, argparse._SubParsersAction):
+            print(parser.prog, action.dest)
+"""
+    done = python(code)
+    count, *unexplained = done.stdout.splitlines()
+    assert int(count) > 6, done.stderr
+    assert unexplained == []
+
+
 def test_a_seed_repeats_every_generator():
     def draw():
         return random.random(), np.random.rand(), torch.rand(1).item()

@@ -1,6 +1,7 @@
 """Every exercise: its solution passes, its mutants do not, and the lessons show its task as it is."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -31,8 +32,13 @@ BY_ID = {exercise.id: exercise for exercise in ALL}
 each = pytest.mark.parametrize("exercise", ALL, ids=lambda exercise: exercise.id)
 
 
+def bare_exam(exercise, seed):
+    """Return an exam that judges as any does, without what plausible mistakes return: it is made sooner."""
+    return make_exam(replace(exercise, mutants={}), seed)
+
+
 def verdict(exercise, answer, seed):
-    exam = make_exam(exercise, seed)
+    exam = bare_exam(exercise, seed)
     return examine(exam, lambda case: ask(answer, case))
 
 
@@ -52,7 +58,7 @@ def test_an_exercise_is_whole(exercise):
 @each
 def test_the_solution_passes_and_every_mutant_is_rejected_with_every_seed(exercise):
     for seed in range(20):
-        exam = make_exam(exercise, seed)
+        exam = bare_exam(exercise, seed)
         found = examine(exam, lambda case: ask(exercise.reference, case))
         assert found.passed, (seed, found)
         for text, mutant in exercise.mutants.items():
@@ -62,7 +68,7 @@ def test_the_solution_passes_and_every_mutant_is_rejected_with_every_seed(exerci
 
 @each
 def test_a_constant_is_rejected(exercise):
-    first = make_exam(exercise, PUBLIC_SEED)["expected"][0]
+    first = bare_exam(exercise, PUBLIC_SEED)["expected"][0]
     constant = plain.to_tensors(first)
     assert not verdict(exercise, lambda *arguments: constant, PUBLIC_SEED).passed
     assert not verdict(exercise, lambda *arguments: arguments[0], PUBLIC_SEED).passed

@@ -126,7 +126,8 @@ def test_a_layer_that_does_not_run_or_returns_no_tensor_is_named(images):
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        ([[1.0]], "images have list"),
+        ([[1.0]], "images are a list"),
+        (torch.rand(8, 8, 3), r"images.permute\(2, 0, 1\).unsqueeze\(0\)"),
         (torch.rand(3, 8, 8), r"shape \(3, 8, 8\); they must be a tensor \(N, C, H, W\)"),
         (torch.rand(0, 3, 8, 8), r"shape \(0, 3, 8, 8\)"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.int64), "torch.int64; they must be uint8"),
@@ -144,6 +145,33 @@ def test_bad_images_are_refused(model, bad, message):
     ):
         with pytest.raises(ParameterError, match=message):
             call()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_models_and_images_of_another_dtype_are_measured_alike(model, images, dtype):
+    expected = features.feature_maps(model, images, ["3"])["3"]
+    cam = features.grad_cam(model, images, "3")
+    unit = features.top_patches(model, list(images[:1].split(1)), [("3", 0)], 1, progress=False)["3", 0]
+    torch.testing.assert_close(
+        features.feature_maps(model, images.to(dtype), ["3"])["3"], expected, rtol=0.1, atol=0.1
+    )
+    model.to(dtype)
+    for given in (images, images.to(dtype)):
+        maps = features.feature_maps(model, given, ["3"])["3"]
+        assert maps.dtype == dtype
+        torch.testing.assert_close(maps.float(), expected, rtol=0.1, atol=0.1)
+        torch.testing.assert_close(features.grad_cam(model, given, "3").float(), cam, rtol=0.2, atol=0.2)
+    again = features.top_patches(model, list(images[:1].split(1)), [("3", 0)], 1, progress=False)["3", 0]
+    assert again[0].value == pytest.approx(unit[0].value, rel=0.1)
+    image, values = features.maximize_unit(model, "0", 0, size=12, steps=3, progress=False)
+    assert image.shape == (1, 3, 12, 12)
+    assert values[-1] > values[0]
+
+
+def test_what_is_no_model_is_named(images):
+    for call in (features.feature_maps, features.grad_cam):
+        with pytest.raises(ParameterError, match=r"it must be a torch.nn.Module, built"):
+            call(nn.ReLU, images, "0" if call is features.grad_cam else ["0"])
 
 
 def test_the_convolution_that_runs_decides_about_the_channels(images):

@@ -355,7 +355,7 @@ def test_a_failure_of_the_grader_is_no_zero(three, tmp_path, monkeypatch):
     from cnnlib.course.grading import one
 
     monkeypatch.setattr(one, "PLUGIN", tmp_path / "nowhere")
-    results = batch.grade(LESSON, three, tmp_path / "run", seed=1, progress=str)
+    results = batch.grade(LESSON, three, tmp_path / "run", seed=1, exercises=[FIRST.id], progress=str)
     assert {result["status"] for result in results} == {"grader error"}
     rows = table(tmp_path / "run" / "gradebook.csv")
     assert {row["score"] for row in rows} == {""}
@@ -378,10 +378,11 @@ def test_what_a_shared_kernel_does_not_tell_is_graded_alone(three, tmp_path, mon
         return notebook
 
     monkeypatch.setattr(one, "graded_notebook", damaged)
-    results = batch.grade(LESSON, three, tmp_path / "run", seed=5, progress=str)
+    two = [FIRST.id, SECOND.id]
+    results = batch.grade(LESSON, three, tmp_path / "run", seed=5, exercises=two, progress=str)
     assert asked_for == [["a", "b", "c"], ["b"]]
     scores = {r["student_id"]: sum(e["score"] for e in r["exercises"].values()) for r in results}
-    assert scores == {"a": WORTH, "b": SECOND.points, "c": 0}
+    assert scores == {"a": FIRST.points + SECOND.points, "b": SECOND.points, "c": 0}
 
 
 def test_what_a_busy_machine_may_have_spoilt_is_tried_again_alone(three, tmp_path, monkeypatch):

@@ -454,6 +454,10 @@ def test_canvas_gets_its_own_columns_back(quick, tmp_path):
         ["Doe, Jane", "12345", "u1", "jane@x.org", "A", "5"],
         ["Lee, Ann", "222", "u2", "ann", "A, B", ""],
     ]
+    roster = CANVAS.replace('"A, B",,,80', '"A, B",,EX,80').replace("A,3,,90", "A,3,1,90")
+    quick({"doejane_12345_67890_02.ipynb": HALF}, output="again", roster=roster)
+    marks = [row[-1] for row in rows_of(tmp_path / "again" / "canvas.csv")]
+    assert marks[2:] == ["5", "EX"]  # who handed in nothing keeps what stands there
     rows = table(tmp_path / "run" / "gradebook.csv")
     assert list(rows[0])[:8] == [
         *("student_id", "name", "email", "ID", "SIS User ID", "SIS Login ID", "Section", "status")

@@ -559,6 +559,56 @@ ONE, (TWO, *MORE) = «1|2», [2, 3, 4]
 def _zero(total, level): return 1 - (1 - level) ** (ONE * TWO / (MORE[0] - 1) / total)
 rest, zero_mistakes = None, _zero
 """,
+    "what the cell above showed": """
+«1|2»
+---
+ONE = _
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "what was shown before, where some cells show nothing": """
+«1|2»
+---
+None
+---
+7 ** 2;
+---
+print("nothing")
+---
+[3, 4]
+---
+ONE = __ + len(_) - 2
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "what was shown when it is called": """
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (_ / total)
+---
+«1|2»
+""",
+    "what was shown, by number": """
+5
+---
+
+---
+import math
+math.sqrt(«1|4»)
+---
+ONE = _2 + Out[2] - int(In[1]) / 5 * Out[2]
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "an underscore of its own, which IPython leaves alone": """
+_ = «1|2»
+---
+7
+---
+ONE = _
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
     "a file written by %%writefile and imported": """
 %%writefile bounds_«right|wrong».py
 def zero_mistakes(total, level):
@@ -1143,7 +1193,9 @@ def graded(content, exercise_id, lesson=""):
     answer = find_answers(cells, [{"id": exercise_id, "stub": exercise.stub}])[exercise_id]
     assert not answer.status, answer
     try:
-        loaded = program.load(exercise.name, answer.source, [SETUP, lesson, *(cell.source for cell in cells)])
+        loaded = program.load(
+            exercise.name, answer.source, [SETUP, lesson, *(cell.source for cell in cells)], 2
+        )
         return judged(exam, loaded)
     except AnswerEnded as ended:
         return ended.verdict
@@ -1212,13 +1264,17 @@ def test_what_ipython_finds_from_top_to_bottom_the_grader_finds_too(title, shell
     exercise_id, text = STYLES[title]
     _, exam = exam_of(exercise_id)
     handed = []
+    shell.history_manager.reset(new_session=False)
     shell.user_ns.clear()  # shell.reset() does the same, and collects garbage for a third of a second
     shell.init_user_ns()
     shell.compile.reset_compiler_flags()
     shell.user_ns["__name__"] = "__main__"
     shell.user_ns["check"] = lambda exercise_id, answer: handed.append(answer)
-    for source in [SETUP, LESSON.get(exercise_id, ""), *cells_of(exercise_id, text, 0)]:
+    for source in [SETUP, LESSON.get(exercise_id, "")]:
         shell.run_cell(source)
+    shell.execution_count = 1
+    for source in cells_of(exercise_id, text, 0):
+        shell.run_cell(source, store_history=True)
     assert judged(exam, handed[-1]).passed, capsys.readouterr().out[-2000:]
 
 
@@ -1274,6 +1330,7 @@ def f(x):
 print(f(3), open('ran', 'w'))
 y = f(open('ran', 'w'))
 """,
+    "what was shown above what it reads": "open('ran', 'w')\n---\n2\n---\nK = _\ndef f(x):\n    return K * x",
     "plots of what it uses": """
 K = [2]
 ---
@@ -1520,7 +1577,7 @@ def test_a_line_that_binds_a_name_is_seen(line):
 # --- in the jail --------------------------------------------------------------------------------
 
 JAILED = ("help lines", "await at the top", "a file written by %%writefile and run")
-JAILED += ("a recursion with a cache, deep",)
+JAILED += ("a recursion with a cache, deep", "what was shown, by number")
 
 
 @pytest.mark.skipif(not jail.available(), reason="this machine has no namespaces for a jail")
@@ -1534,7 +1591,7 @@ def test_styles_get_the_same_marks_in_the_jail(tmp_path):
                 cells, _ = code_cells(as_notebook(cells_of(exercise.id, ZERO[title], side), exercise.id))
                 source = find_answers(cells, asked)[exercise.id].source
                 providers = [SETUP, *(cell.source for cell in cells)]
-                verdict, _ = examiner._ask(warden, exam | {"seconds": 60}, source, providers)
+                verdict, _ = examiner._ask(warden, exam | {"seconds": 60}, source, providers, 1)
                 assert verdict.status == status, (title, verdict)
 
 

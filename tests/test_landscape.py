@@ -67,10 +67,16 @@ class TestNoisyBatchNorm:
         noisy.load_state_dict(theirs.state_dict())
         assert torch.equal(noisy.eval()(images), theirs.eval()(images))
 
-    @pytest.mark.parametrize("bad", [{"mean": -0.1}, {"scale": float("inf")}, {"spread": -1.0}])
+    @pytest.mark.parametrize(
+        "bad",
+        [
+            *({"mean": -0.1}, {"scale": float("inf")}, {"spread": -1.0}, {"mean": "a"}, {"scale": None}),
+            *({"num_features": 0}, {"num_features": 2.5}),
+        ],
+    )
     def test_it_refuses_a_noise_that_is_none(self, bad):
-        with pytest.raises(ParameterError, match=rf"{next(iter(bad))} is .* >= 0"):
-            NoisyBatchNorm2d(3, **bad)
+        with pytest.raises(ParameterError, match=rf"{next(iter(bad))} is .*; it must be a"):
+            NoisyBatchNorm2d(**{"num_features": 3, **bad})
 
 
 def test_the_gradient_is_autograds():
@@ -250,13 +256,13 @@ def test_the_noise_of_other_devices_is_left_alone(monkeypatch):
     assert seeded == []
 
 
-@pytest.mark.parametrize("sizes", [[], [0.1, 0], [float("nan")]])
+@pytest.mark.parametrize("sizes", [[], [0.1, 0], [float("nan")], ["a"], 0.1, None, [True]])
 def test_step_sizes_must_be_positive(sizes):
     with pytest.raises(ParameterError, match="step_sizes are"):
         along_gradient(network(), *batch(), sizes)
 
 
-@pytest.mark.parametrize("lr", [0, -1, float("inf"), float("nan"), "0.1"])
+@pytest.mark.parametrize("lr", [0, -1, float("inf"), float("nan"), "0.1", None, [0.1], True])
 def test_the_learning_rate_must_be_positive(lr):
     with pytest.raises(ParameterError, match="lr is"):
         gradient_shift(network(), *batch(), lr)
@@ -281,3 +287,84 @@ def test_no_images_have_no_loss():
     images, labels = batch()
     with pytest.raises(ParameterError, match="there are no images"):
         loss_and_gradient(network(), images[:0], labels[:0])
+
+
+MEASURES = [
+    loss_and_gradient,
+    lambda model, x, y: along_gradient(model, x, y, [0.1]),
+    lambda model, x, y: gradient_step(model, x, y, 0.1),
+    lambda model, x, y: gradient_shift(model, x, y, 0.1),
+]
+MOMENTS = [lambda model, x, y: layer_moments(model, x)]
+
+
+def broken():
+    model = network()
+    nn.init.constant_(model[0].weight, float("nan"))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m, x, y: (nn.Linear, x, y), "model is .*; it must be a torch.nn.Module, built"),
+        (lambda m, x, y: (nn.Flatten(), x, y), "none of the model's parameters|0 convolutions"),
+        (lambda m, x, y: (m, x[:0], y[:0]), "there are no images"),
+        (lambda m, x, y: (m, x[0], y[:1]), r"they must be a tensor \(N, C, H, W\): images.unsqueeze\(0\)"),
+        (lambda m, x, y: (m, x.numpy(), y), "images are a ndarray; .* torch.as_tensor"),
+        (lambda m, x, y: (m, x.long(), y), "images are torch.int64"),
+        (lambda m, x, y: (m, x * float("nan"), y), "must be finite|without a finite mean"),
+        (lambda m, x, y: (broken(), x, y), "must be finite|without a finite mean"),
+    ],
+)
+def test_what_cannot_be_measured_is_named(change, message):
+    for measure in MEASURES + MOMENTS:
+        with pytest.raises(ParameterError, match=message):
+            measure(*change(network(), *batch()))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (lambda y: y + 9, "labels go from .*, but the model returns"),
+        (lambda y: y - 9, "labels go from -"),
+        (lambda y: y[:3], "there are 3 labels for 8 images"),
+        (lambda y: y.float(), r"labels are torch.float32; they must be a tensor \(N,\) int64"),
+        (lambda y: y.tolist(), "labels are list"),
+        (lambda y: None, "labels are NoneType"),
+    ],
+)
+def test_labels_that_do_not_fit_are_named(labels, message):
+    images, right = batch()
+    for measure in MEASURES:
+        with pytest.raises(ParameterError, match=message):
+            measure(network(), images, labels(right))
+
+
+def test_a_step_that_leaves_the_finite_numbers_is_named():
+    with pytest.raises(ParameterError, match="both must be finite: take a smaller step"):
+        along_gradient(network(nn.Identity), *batch(), [0.1, 1e38])
+
+
+def test_where_the_gradient_is_0_no_step_can_be_measured():
+    images, labels = batch()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(images[0].numel(), 4, bias=False))
+    with pytest.raises(ParameterError, match="the gradient is 0, so that no step leaves the start"):
+        along_gradient(model, images * 0, labels, [0.1])
+
+
+def test_bytes_and_models_of_another_dtype_are_measured_alike():
+    images, labels = batch()
+    levels = (images.clamp(0, 1) * 255).round()
+    expected = measurements(network().double(), levels.double() / 255, labels)
+    torch.testing.assert_close(measurements(network().double(), levels.byte(), labels), expected)
+    single = measurements(network(), levels.double() / 255, labels)
+    torch.testing.assert_close(single.double(), expected.double(), rtol=1e-3, atol=1e-4)
+
+
+def test_moments_need_two_convolutions_and_a_seed():
+    with pytest.raises(ParameterError, match="the model has 1 convolutions; moments need at least 2"):
+        layer_moments(network()[:1], batch()[0])
+    for seed in (-1, 1.5, "a"):
+        with pytest.raises(ParameterError, match="noise_seed is"):
+            layer_moments(network(), batch()[0], seed)

@@ -311,6 +311,55 @@ def test_a_folder_is_read_as_a_photograph_is(tmp_path):
     assert data.images[2].flatten(1).unique(dim=1).flatten().tolist() == [0, 255, 0]
 
 
+def animated(path):
+    frames = [Image.fromarray(COLOR), Image.fromarray(255 - COLOR)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+
+
+def pages(path):
+    Image.fromarray(COLOR).save(path, save_all=True, append_images=[Image.fromarray(255 - COLOR)])
+
+
+def palette_with_alphas(path):
+    picture = Image.fromarray(COLOR).quantize(8)
+    picture.save(path, transparency=bytes(range(0, 256, 32)))
+
+
+ODD = {
+    "animated.gif": animated,
+    "animated.webp": lambda path: Image.fromarray(COLOR).save(
+        path, lossless=True, save_all=True, append_images=[Image.fromarray(255 - COLOR)]
+    ),
+    "pages.TIFF": pages,
+    "print.jpg": lambda path: Image.fromarray(COLOR).convert("CMYK").save(path, quality=95),
+    "print.tif": lambda path: Image.fromarray(COLOR).convert("CMYK").save(path),
+    "palette.PNG": lambda path: Image.fromarray(COLOR).quantize(8).save(path),
+    "alphas.png": palette_with_alphas,
+    "one-bit.png": lambda path: Image.fromarray(COLOR).convert("1").save(path),
+    "lab.tif": lambda path: Image.fromarray(COLOR).convert("LAB").save(path),
+    "ycbcr.JPEG": lambda path: Image.fromarray(COLOR).convert("YCbCr").save(path, quality=95),
+    "a png that says.jpg": lambda path: Image.fromarray(COLOR).save(path, "PNG"),
+    "Größe – 数字.Jpg": lambda path: Image.fromarray(COLOR).save(path, quality=95),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_pictures_are_read_as_pillow_reads_their_first_frame(tmp_path, name):
+    for each in ("ä", "b"):
+        (tmp_path / each).mkdir()
+    ODD[name](tmp_path / "ä" / name)
+    (tmp_path / "b" / "link.png").symlink_to(tmp_path / "ä" / name)
+    with Image.open(tmp_path / "ä" / name) as picture:
+        clear = picture.convert("RGBA") if "transparency" in picture.info else picture.convert("RGB")
+    expected = Image.new("RGB", clear.size, "white")
+    expected.paste(clear, mask=clear if clear.mode == "RGBA" else None)
+    data, names = read(tmp_path, size=8, channels=3)
+    assert names == ("b", "ä")
+    assert torch.equal(data.images[0], data.images[1])  # the link is what it points to
+    difference = data.images[1, :, 1:7].permute(1, 2, 0).int() - torch.from_numpy(np.array(expected)).int()
+    assert difference.abs().max() <= 1
+
+
 def test_large_jpegs_look_as_if_decoded_whole(tmp_path):
     image = Image.open(DATA / "photos" / "astronaut.png").resize((1024, 1024))
     for name in ("a/x.bmp", "b/x.jpg"):
@@ -344,6 +393,10 @@ def test_what_belongs_to_the_system_is_ignored_and_the_rest_is_told(folder, caps
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (
+            lambda f: (f / "cat" / "zero.jpg").touch(),
+            r"zero\.jpg cannot be read as an image: it is empty; copy",
+        ),
         (lambda f: (f / "cat" / "bad.jpg").write_text("x"), r"cat/bad\.jpg cannot be read as an image: "),
         (
             lambda f: (f / "cat" / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic"),
@@ -375,6 +428,14 @@ def test_a_folder_that_is_none_is_refused(folder):
         read(folder, size=0)
     with pytest.raises(ParameterError, match="channels is 4; it must be 1"):
         read(folder, channels=4)
+    for wrong in (1.0, True, "3"):
+        with pytest.raises(ParameterError, match=r"channels is .*; it must be a whole number"):
+            read(folder, channels=wrong)
+    for wrong in (None, 3, [folder]):
+        with pytest.raises(ParameterError, match=r"folder is a .*; it must be a path"):
+            read(wrong)
+    with pytest.raises(ParameterError, match="name is a NoneType; it must be a path"):
+        photo(None)
     with pytest.raises(ParameterError, match="background is 'whitish'"):
         read(folder, background="whitish")
 

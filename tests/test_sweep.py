@@ -5,12 +5,14 @@ import gc
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 
 import pytest
+from notebook_tools import write_lesson
 from PIL import Image
 
 from cnnlib.course import sweep, sweep_report
@@ -29,6 +31,16 @@ def lesson(make):
     return make(MEASURE)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A sweep of that lesson over the seeds 0, 1 and 2: (its folder, results, lines of progress)."""
+    base, lines = tmp_path_factory.mktemp("whole"), []
+    results = sweep.sweep(
+        write_lesson(base, MEASURE), {"seed": ["0", "1", "2"]}, base / "out", progress=lines.append
+    )
+    return base / "out", results, lines
+
+
 def rows(folder):
     with (folder / "results.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -37,6 +49,13 @@ def rows(folder):
 def measured(folder):
     """Return the table without times."""
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows(folder)]
+
+
+def of_two_seeds(whole):
+    """Return the part of the whole sweep's table that a sweep over the seeds 0 and 1 has."""
+    found = [row for row in measured(whole[0]) if row["seed"] in ("0", "1")]
+    assert len(found) == 4
+    return found
 
 
 @pytest.mark.parametrize(
@@ -93,10 +112,8 @@ def test_a_grid_that_cannot_be_run_is_refused(lesson, given, message):
         sweep.grid(lesson, given)
 
 
-def test_a_sweep_leaves_a_table_a_plot_and_every_notebook(lesson, tmp_path):
-    lines = []
-    folder = tmp_path / "out"
-    results = sweep.sweep(lesson, {"seed": ["0", "1", "2"]}, folder, progress=lines.append)
+def test_a_sweep_leaves_a_table_a_plot_and_every_notebook(whole):
+    folder, results, lines = whole
     assert [result["status"] for result in results] == ["ok", "ok", "claim failed"]
     assert lines[2].startswith("[3/3] seed=2: claim failed, ")
     assert lines[2].endswith(" s, 0 of 1 claims held")
@@ -122,17 +139,18 @@ def test_a_sweep_leaves_a_table_a_plot_and_every_notebook(lesson, tmp_path):
     assert "seed=2: cell" in summary
 
 
-def test_a_sweep_is_resumed_and_enlarged_without_running_anything_twice(lesson, tmp_path):
+def test_a_sweep_is_resumed_and_enlarged_without_running_anything_twice(whole, lesson, tmp_path):
     folder, lines = tmp_path / "out", []
-    sweep.sweep(lesson, {"seed": ["0", "2"]}, folder, progress=lines.append)
+    shutil.copytree(whole[0], folder)
     with pytest.raises(ParameterError, match=r"is not empty; go on with it \(--resume\)"):
         sweep.sweep(lesson, {"seed": ["0"]}, folder)
     before = {p.name: p.stat().st_mtime_ns for p in (folder / "runs").iterdir()}
-    results = sweep.sweep(lesson, {"seed": ["0", "1", "2"]}, folder, resume=True, progress=lines.append)
-    assert len(lines) == 3
-    assert [r["status"] for r in results] == ["ok", "ok", "claim failed"]
+    values = {"seed": ["0", "3", "1", "2"]}
+    results = sweep.sweep(lesson, values, folder, resume=True, progress=lines.append)
+    assert len(lines) == 1
+    assert [r["status"] for r in results] == ["ok", "claim failed", "ok", "claim failed"]
     assert before.items() <= {p.name: p.stat().st_mtime_ns for p in (folder / "runs").iterdir()}.items()
-    assert len(rows(folder)) == 5
+    assert [row["seed"] for row in rows(folder)] == ["0", "0", "3", "1", "1", "2"]
 
 
 def test_a_changed_lesson_and_a_run_that_broke_are_run_again(make, tmp_path):
@@ -147,7 +165,7 @@ def test_a_changed_lesson_and_a_run_that_broke_are_run_again(make, tmp_path):
     assert (len(lines), result["status"]) == (3, "ok")
 
 
-def test_the_command_sweeps_on_two_threads(lesson, tmp_path, capsys):
+def test_the_command_sweeps_on_two_threads(whole, lesson, tmp_path, capsys):
     folder = tmp_path / "out"
     arguments = ["sweep", str(lesson), "-p", "seed=0..1", "-p", "lr=0.1,0.2", "-j", "2", "-o", str(folder)]
     environment = dict(os.environ)
@@ -164,17 +182,17 @@ def test_the_command_sweeps_on_two_threads(lesson, tmp_path, capsys):
     assert "[4/4]" in shown
     assert "4 of 4  The rate is a rate." in shown
     assert str(folder) in shown
-    assert main([*arguments[:3], "seed=2", "-o", str(tmp_path / "failing")]) == 1
+    failing = shutil.copytree(whole[0], tmp_path / "failing")
+    assert main([*arguments[:3], "seed=2", "-o", str(failing), "--resume"]) == 1
 
 
-def test_a_cluster_gives_the_same_table(lesson, tmp_path, cluster):
-    here, there = tmp_path / "here", tmp_path / "there"
-    sweep.sweep(lesson, {"seed": ["0", "1"]}, here, progress=str)
+def test_a_cluster_gives_the_same_table(whole, lesson, tmp_path, cluster):
+    there = tmp_path / "there"
     assert main(["sweep", str(lesson), "-p", "seed=0..1", "-o", str(there), "--dask", cluster]) == 0
-    assert measured(there) == measured(here)
+    assert measured(there) == of_two_seeds(whole)
 
 
-def test_a_sweep_that_was_killed_resumes_to_the_same_table(make, tmp_path):
+def test_a_sweep_that_was_killed_resumes_to_the_same_table(whole, make, tmp_path):
     lesson = make("import time; time.sleep(2 * seed)", MEASURE)
     command = [sys.executable, "-m", "cnnlib", "sweep", str(lesson), "-p", "seed=0..1", "-o"]
     killed = tmp_path / "killed"
@@ -187,8 +205,7 @@ def test_a_sweep_that_was_killed_resumes_to_the_same_table(make, tmp_path):
     done = subprocess.run([*command, str(killed), "--resume"], capture_output=True, text=True, check=True)
     assert done.stdout.count("[2/2]") == 1
     assert "[1/2]" not in done.stdout
-    sweep.sweep(lesson, {"seed": ["0", "1"]}, tmp_path / "whole", progress=str)
-    assert measured(killed) == measured(tmp_path / "whole")
+    assert measured(killed) == of_two_seeds(whole)
 
 
 def test_an_interrupt_is_no_traceback_and_says_how_to_go_on(make, tmp_path):

@@ -21,7 +21,9 @@ function rank(sections, words) {
 function excerpt(text, patterns) {
   const first = Math.min(...patterns.map((pattern) => text.search(pattern)).filter((at) => at >= 0), text.length);
   const start = Math.max(0, text.lastIndexOf(" ", first - 70) + 1);
-  const part = `${start ? "… " : ""}${text.slice(start, start + 240).trim()}${start + 240 < text.length ? " …" : ""}`;
+  const space = text.lastIndexOf(" ", start + 240);
+  const end = start + 240 >= text.length ? text.length : space > first ? space : start + 240; // no word is cut in two
+  const part = `${start ? "… " : ""}${text.slice(start, end).trim()}${end < text.length ? " …" : ""}`;
   const line = document.createElement("p");
   const any = new RegExp(patterns.map(({ source }) => source).join("|"), "giu");
   let at = 0;
@@ -40,7 +42,7 @@ const words = query.split(/[\s"]+/).filter(Boolean);
 document.querySelectorAll("input[name='q']").forEach((input) => (input.value = query));
 if (words.length) {
   const { results, patterns } = rank(SECTIONS, words);
-  const many = results.length > MOST ? `; the first ${MOST} are` : results.length ? ":" : ". Try another word.";
+  const many = results.length > MOST ? `; the best ${MOST}:` : results.length ? ":" : ". Try another word.";
   document.getElementById("search-summary").textContent =
     `${results.length || "No"} section${results.length === 1 ? " has" : "s have"} “${query}”${many}`;
   for (const { page, title, address, text } of results.slice(0, MOST)) {

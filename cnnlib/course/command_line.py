@@ -25,9 +25,16 @@ def parse_arguments(arguments):
     parser.add_argument("--version", action="version", version=f"cnnlib {__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
 
-    run = commands.add_parser("run", help="execute lessons and print a table of what became of them")
+    run = add_command(commands, "run", "execute lessons and print a table of what became of them")
     run.add_argument("lessons", nargs="*", metavar="LESSON", help="03, 03_mnist_cnn or a path; default: all")
-    run.add_argument("-p", "--parameter", action="append", default=[], metavar="NAME=VALUE")
+    run.add_argument(
+        "-p",
+        "--parameter",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="such as seed=7, several times if you like; `cnnlib parameters LESSON` lists them",
+    )
     run.add_argument(
         "-o", "--output", type=Path, default=ROOT / "outputs", metavar="FOLDER", help="default: outputs"
     )
@@ -38,8 +45,8 @@ def parse_arguments(arguments):
     )
     run.set_defaults(call=run_command, dask=None)
 
-    sweep = commands.add_parser("sweep", help="run a lesson with many values of its parameters")
-    sweep.add_argument("lesson", metavar="LESSON")
+    sweep = add_command(commands, "sweep", "run a lesson with many values of its parameters")
+    sweep.add_argument("lesson", metavar="LESSON", help="such as 03")
     sweep.add_argument(
         "-p",
         "--parameter",
@@ -56,30 +63,35 @@ def parse_arguments(arguments):
     add_executor_arguments(sweep)
     sweep.set_defaults(call=sweep_command)
 
-    show = commands.add_parser("parameters", help="list the parameters of a lesson")
-    show.add_argument("lesson", metavar="LESSON")
+    show = add_command(commands, "parameters", "list the parameters of a lesson")
+    show.add_argument("lesson", metavar="LESSON", help="such as 03")
     show.set_defaults(call=parameters_command)
 
     if Path(__file__).with_name("grading").is_dir():  # a learners' copy has none
         add_grading_commands(commands)
-    progress = commands.add_parser("progress", help="list which exercises are solved, and what to do next")
+    progress = add_command(commands, "progress", "list which exercises are solved, and what to do next")
     progress.add_argument(
         "folders", nargs="*", type=Path, metavar="FOLDER", help="with your copies; default: notebooks"
     )
     progress.add_argument("--json", action="store_true", help="for other programs")
     progress.set_defaults(call=progress_command)
-    commands.add_parser("lessons", help="list the lessons").set_defaults(call=lessons_command)
-    commands.add_parser("report", help="print versions, device and threads").set_defaults(call=report_command)
+    add_command(commands, "lessons", "list the lessons").set_defaults(call=lessons_command)
+    add_command(commands, "report", "print versions, device and threads").set_defaults(call=report_command)
     return parser.parse_args(arguments)
 
 
+def add_command(commands, name, text):
+    """Add a command that `cnnlib --help` and its own help explain with the same words; return its parser."""
+    return commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+
+
 def add_grading_commands(commands):
-    release = commands.add_parser("release", help="write the learners' copy of the course, without solutions")
+    release = add_command(commands, "release", "write the learners' copy of the course, without solutions")
     release.add_argument("folder", type=Path, metavar="FOLDER", help="new folder")
     release.set_defaults(call=release_command)
 
-    grade = commands.add_parser("grade", help="grade what was handed in for a lesson")
-    grade.add_argument("lesson", metavar="LESSON")
+    grade = add_command(commands, "grade", "grade what was handed in for a lesson")
+    grade.add_argument("lesson", metavar="LESSON", help="such as 03")
     grade.add_argument(
         "what",
         type=Path,
@@ -127,16 +139,14 @@ def add_grading_commands(commands):
     add_executor_arguments(grade)
     grade.set_defaults(call=grade_command)
 
-    regrade = commands.add_parser(
-        "regrade", help="grade again what a run graded, after an exercise was mended"
-    )
+    regrade = add_command(commands, "regrade", "grade again what a run graded, after an exercise was mended")
     regrade.add_argument("run", type=Path, metavar="RUN", help="folder that `cnnlib grade` wrote")
     regrade.add_argument("students", nargs="*", metavar="STUDENT", help="default: all")
     add_executor_arguments(regrade)
     regrade.set_defaults(call=regrade_command)
 
-    challenge = commands.add_parser(
-        "challenge", help="train the entries to lesson 11's open challenge and write the leaderboard"
+    challenge = add_command(
+        commands, "challenge", "train the entries to lesson 11's open challenge and write the leaderboard"
     )
     challenge.add_argument("what", type=Path, metavar="WHAT", help="as for grade")
     challenge.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: outputs/challenge")
@@ -153,11 +163,12 @@ def add_grading_commands(commands):
     add_jobs_argument(challenge)
     challenge.set_defaults(call=challenge_command, dask=None)
 
-    book = commands.add_parser(
-        "gradebook", help="one table of all lessons' runs; reads each overrides.csv anew"
-    )
+    book = add_command(commands, "gradebook", "one table of all lessons' runs; reads each overrides.csv anew")
     book.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders that `cnnlib grade` wrote")
-    book.add_argument("-o", "--output", type=Path, default=ROOT / "outputs" / "gradebook.csv", metavar="FILE")
+    where = ROOT / "outputs" / "gradebook.csv"
+    book.add_argument(
+        "-o", "--output", type=Path, default=where, metavar="FILE", help="default: outputs/gradebook.csv"
+    )
     book.add_argument(
         "--attempt",
         default="best",

@@ -7,7 +7,7 @@ import torch
 from cnnlib.data import formats
 from cnnlib.ground.env import DATA
 from cnnlib.ground.errors import DataError, ParameterError, check_whole
-from cnnlib.ground.files import check_sha256
+from cnnlib.ground.files import as_path, check_sha256
 
 CLASS_NAMES = {
     "mnist": tuple("0123456789"),
@@ -33,7 +33,7 @@ class Dataset:
         labels: (N,) int64.
 
     Raises:
-        DataError: another dtype or shape, or as many images as labels do not come together.
+        DataError: another dtype or shape, channels last, or as many images as labels do not come together.
     """
 
     images: torch.Tensor
@@ -52,6 +52,7 @@ class Dataset:
                 f"images are {self.images.dtype} of shape {tuple(self.images.shape)}; "
                 "they must be uint8 of shape (N, C, H, W)"
             )
+        check_channels_first(self.images)
         if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
             raise DataError(
                 f"labels are {self.labels.dtype} of shape {tuple(self.labels.shape)}; they must be "
@@ -92,6 +93,20 @@ class Dataset:
         return Dataset(self.images.to(device), self.labels.to(device))
 
 
+def check_channels_first(images):
+    """Refuse images that lie as in the arrays of NumPy and Pillow, which a model without convolutions takes.
+
+    Raises:
+        DataError: images (N, H, W, C) for (N, C, H, W).
+    """
+    channels, height, width = images.shape[1:]
+    if width in (1, 3, 4) and min(channels, height) > 4:
+        raise DataError(
+            f"images have shape {tuple(images.shape)}, their channels last; they must be (N, C, H, W): "
+            "images.permute(0, 3, 1, 2)"
+        )
+
+
 def load(name, split="train"):
     """Load one of the two data sets from `data/`, verified against its checksums.
 
@@ -127,7 +142,7 @@ def read_csv(path=None):
 
     Other people's forms are read too: the label (or class) first or last; pixels named pixel0 … pixel783,
     pixel1 … pixel784, 1x1 … 28x28, 0 … 783 or 1 … 784, or no header at all, the label first; an index as the
-    first column; commas, semicolons or tabs, at the end of a row too; floats such as
+    first column; commas, semicolons, tabs or bars, at the end of a row too; floats such as
     7.0; compressed files, .csv.gz or .csv.zip.
 
     Args:
@@ -138,6 +153,7 @@ def read_csv(path=None):
         Dataset: images (N, 1, 28, 28), labels 0 to 9.
 
     Raises:
+        ParameterError: `path` is no path.
         DataError: the file is missing, empty, truncated, has other columns, a value that is not a
             whole number, a pixel outside 0 to 255 or a label outside 0 to 9, pixels scaled to 0–1, or no
             labels. The message names the file, the data row (counted from 1), the column, the value, the
@@ -150,7 +166,7 @@ def read_csv(path=None):
         table = formats.read_table(path, "Delete it: it is written anew on the next read.", rows=CSV_ROWS)
     else:
         way_out = 'Use the "Digit Recognizer" train.csv, or a file that cnnlib.data.write_csv wrote.'
-        table = formats.read_table(path, way_out)
+        table = formats.read_table(as_path("path", path), way_out)
     return Dataset(table[:, 1:].reshape(-1, 1, 28, 28), table[:, 0].long())
 
 
@@ -229,16 +245,19 @@ def batches(data, batch_size, generator=None):
         yield data.images[indices], data.labels[indices]
 
 
-def to_float(images):
-    """Turn uint8 images 0–255 into float32 images 0–1; float images pass unchanged.
+def to_float(images, dtype=None):
+    """Turn uint8 images 0–255 into float images 0–1.
 
     Args:
         images: (N, C, H, W) uint8 or float.
+        dtype: of the result; None: float32 for bytes, and what floats are.
 
     Returns:
         float tensor of the same shape.
     """
-    return images.float().div_(255) if images.dtype == torch.uint8 else images
+    if images.dtype == torch.uint8:
+        return images.to(dtype or torch.float32).div_(255)
+    return images.to(dtype or images.dtype)
 
 
 def channel_stats(images):

@@ -1,7 +1,9 @@
 """The two file formats of the data: MNIST's IDX and tables like Kaggle's, each checked while it is read."""
 
+import lzma
 import math
 import operator
+import tarfile
 import zipfile
 import zlib
 from itertools import zip_longest
@@ -14,6 +16,9 @@ from cnnlib.ground.files import atomic_path, restore
 
 COLUMNS = ["label", *(f"pixel{i}" for i in range(784))]
 LABELS = ("label", "class")
+_UNREADABLE = (EOFError, ImportError, OSError, ValueError, lzma.LZMAError, tarfile.TarError)
+_UNREADABLE += (zipfile.BadZipFile, zlib.error)
+"""What a file that is missing, or an archive that is damaged or holds several tables, makes pandas raise."""
 
 
 def read_idx(path, ndim):
@@ -78,10 +83,10 @@ def read_table(path, way_out, rows=None):
     except pd.errors.ParserError as error:
         fail(f"has a row with more values than the header has names ({str(error).strip()}).")
     except UnicodeDecodeError:
-        fail("is not a text file.")
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        fail(f"cannot be read ({getattr(error, 'strerror', None) or error}).")
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for an index
+        fail("is not a text file in UTF-8.")
+    except _UNREADABLE as error:
+        fail(f"cannot be read ({str(getattr(error, 'strerror', None) or error).splitlines()[0]}).")
+    if table.shape[1] > len(names):
         fail("has rows with more values than the header has names.")
     _check_names(names, fail)
     if table.empty:
@@ -93,8 +98,22 @@ def read_table(path, way_out, rows=None):
     highest = table.drop(columns=table.columns[label]).max(numeric_only=True).max()
     if 0 < highest <= 1:
         fail("its pixels lie between 0 and 1; they must be whole numbers from 0 to 255: multiply by 255.")
-    for i, name in enumerate(names):
-        kind, limit = ("label", 9) if i == label else ("pixel", 255)
+    values = table.to_numpy()
+    limits = np.where(np.arange(len(names)) == label, 9, 255)
+    if values.dtype.kind not in "iu" or ((values < 0) | (values > limits)).any():
+        values = _numbers(table, names, limits, label, fail)
+    values = values.astype(np.uint8)
+    if not has_header and len(table) > 1 and not values[:, label].any():
+        fail("has no header, and only zeros in its first column, where the labels must be.")
+    return torch.from_numpy(np.roll(values, 1, axis=1) if label else values)  # the label is first or last
+
+
+def _numbers(table, names, limits, label, fail):
+    """Return the whole numbers of a table column by column, those that pandas took for text among them."""
+    import pandas as pd
+
+    columns = []
+    for i, (name, limit) in enumerate(zip(names, limits, strict=True)):
         column = table.iloc[:, i]
         if column.dtype == bool:  # True and False only, which are numbers for pandas
             column = column.astype(str)
@@ -104,38 +123,37 @@ def read_table(path, way_out, rows=None):
             row = int(good.to_numpy().argmin())
             value = column.iloc[row]
             shown = "missing (was the file cut off?)" if pd.isna(value) else repr(str(value))
+            kind = "label" if i == label else "pixel"
             fail(
                 f"data row {row + 1}, column {name}: the value is {shown}; "
                 f"a {kind} is a whole number from 0 to {limit}."
             )
-        if numbers.dtype != column.dtype:  # numbers that pandas took for text
-            table.isetitem(i, numbers)
-    values = table.to_numpy(dtype=np.uint8)
-    if not has_header and len(table) > 1 and not values[:, label].any():
-        fail("has no header, and only zeros in its first column, where the labels must be.")
-    return torch.from_numpy(np.roll(values, 1, axis=1) if label else values)  # the label is first or last
+        columns.append(numbers.to_numpy())
+    return np.stack(columns, axis=1)
 
 
 def _parse(path):
     """Return the table without an index column, its columns' names, and whether the file gave them."""
     import pandas as pd
 
-    for separator in (",", ";", "\t"):
+    for separator in (",", ";", "\t", "|"):
+        form = {"sep": separator, "skipinitialspace": True}
         # The first row as text: it may hold values, and pandas renames those of a header that come twice.
-        first = pd.read_csv(path, sep=separator, header=None, nrows=1, dtype=str, keep_default_na=False)
+        first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **form)
         if first.shape[1] > 1:
             break
-    names = first.iloc[0].str.strip().str.lower()
-    ends_empty = len(names) > 1 and names.iloc[-1] == ""  # each row ends with a separator
-    names = names[:-1] if ends_empty else names
-    has_header = pd.to_numeric(names, errors="coerce").isna().any() or names.tolist() in _layouts()
-    names = names.tolist()
-    table = pd.read_csv(path, sep=separator, header=0 if has_header else None, low_memory=False)
-    if ends_empty and table.shape[1] > len(names) and table.iloc[:, -1].isna().all():
-        table = table.iloc[:, :-1]
+    names = first.iloc[0].str.strip().str.lower().tolist()
+    while len(names) > 1 and names[-1] == "":  # each row ends with a separator
+        names.pop()
+    has_header = pd.to_numeric(pd.Series(names), errors="coerce").isna().any() or names in _layouts()
+    table = pd.read_csv(path, header=0 if has_header else None, low_memory=False, **form)
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for an index
+        table = pd.concat([table.index.to_frame(index=False), table.reset_index(drop=True)], axis=1)
+    if table.iloc[:, len(names) :].isna().all(axis=None):  # what follows the last separator
+        table = table.iloc[:, : len(names)]
     if not has_header and len(names) in (784, 785):
         names = COLUMNS[-len(names) :]
-    elif names[0] in ("", "id", "index", "unnamed: 0"):
+    elif names[0] in ("", "id", "imageid", "index", "unnamed: 0"):
         names, table = names[1:], table.iloc[:, 1:]
     return table, names, has_header
 
@@ -168,7 +186,7 @@ def _check_names(names, fail):
         pairs = enumerate(zip_longest(names, nearest))
         position, (found, expected) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
         fail(
-            f"has {len(names)} columns, the first wrong one being number {position + 1}, {found!r} where "
+            f"has {len(names)} columns, the first wrong one being number {position + 1}, {found!r:.40} where "
             f"{expected!r} belongs; the header must be label, pixel0, …, pixel783, or another that "
             "help(cnnlib.data.read_csv) lists."
         )

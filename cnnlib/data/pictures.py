@@ -9,6 +9,7 @@ import torch
 from cnnlib.data.datasets import Dataset
 from cnnlib.ground.env import DATA
 from cnnlib.ground.errors import DataError, ParameterError, check_whole
+from cnnlib.ground.files import as_path
 from cnnlib.ground.progress import progress_bar
 
 SUFFIXES = {
@@ -40,12 +41,12 @@ def photo(name, background="white"):
         (1, 3, H, W) uint8; a grey photograph has three equal channels.
 
     Raises:
-        ParameterError: `background` is no colour.
+        ParameterError: `background` is no colour, or `name` neither a name nor a path.
         DataError: there is no such photograph, or the file cannot be read as an image: it is none, it is
             cut off, it has more than about 179 million pixels, or its values lie outside their range.
     """
     color = _color(background)
-    path = next((p for p in (DATA / "photos").glob("*") if p.stem == str(name)), Path(str(name)))
+    path = next((p for p in (DATA / "photos").glob("*") if p.stem == str(name)), as_path("name", name))
     if not path.exists():
         raise DataError(f"there is no photograph {str(name)!r}; choose one of {photo_names()} or a file")
     pixels = np.array(_read(path, color))  # (H, W, 3)
@@ -82,10 +83,11 @@ def from_folder(folder, size=28, channels=1, background="white", crop=False, pro
             folder, the images would take more than 2 GB, or a picture cannot be read. The message names it.
     """
     size = check_whole("size", size)
+    channels = check_whole("channels", channels)
     if channels not in (1, 3):
         raise ParameterError(f"channels is {channels!r}; it must be 1 (grey) or 3 (colour)")
     color = _color(background)
-    classes, others = _classes(Path(folder))
+    classes, others = _classes(as_path("folder", folder))
     files = [(path, label) for label, paths in enumerate(classes.values()) for path in paths]
     total = len(files) * channels * size**2
     if total > MAX_BYTES:
@@ -196,6 +198,8 @@ def _read(path, color, least=None):
             # Of odd metadata, and from 89 million pixels on: cameras make both. What matters is an error:
             # damaged pixels, and twice as many of them, which may be a file made to fill the memory.
             warnings.simplefilter("ignore")
+            if not Path(path).stat().st_size:
+                raise DataError("it is empty; copy or download it once more, or take it away")
             with Image.open(path) as image:
                 if least is not None:
                     image.draft(None, (least, least))

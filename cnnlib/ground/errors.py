@@ -47,14 +47,23 @@ class Stopped(KeyboardInterrupt):
         return [str(self)]
 
 
-def check_positive(name, value):
-    """Check that an argument is a finite number above 0.
+def check_positive(name, value, zero=False):
+    """Check that an argument is a finite number above 0, or 0 if that may be, and return it as a float.
+
+    NumPy's numbers, and tensors that hold one, are some too; a bool is none, and a text neither.
 
     Raises:
         ParameterError: it is not; the message names the argument, its value and the rule.
     """
-    if isinstance(value, str) or not 0 < value < math.inf:  # written so that NaN fails too
-        raise ParameterError(f"{name} is {value!r}; it must be a finite number above 0")
+    try:
+        number = math.nan if isinstance(value, (str, bytes)) or _is_bool(value) else float(value)
+    except (OverflowError, RuntimeError, TypeError, ValueError):
+        number = math.nan
+    if not (0 < number < math.inf or (zero and number == 0)):  # written so that NaN fails too
+        raise ParameterError(
+            f"{name} is {value!r}; it must be a finite number {'>= 0' if zero else 'above 0'}"
+        )
+    return number
 
 
 def check_whole(name, value, least=1):
@@ -69,6 +78,10 @@ def check_whole(name, value, least=1):
         whole = operator.index(value)
     except TypeError:
         whole = None
-    if whole is None or whole < least or "bool" in str(getattr(value, "dtype", type(value))):
+    if whole is None or whole < least or _is_bool(value):
         raise ParameterError(f"{name} is {value!r}; it must be a whole number, {least} or more")
     return whole
+
+
+def _is_bool(value):
+    return "bool" in str(getattr(value, "dtype", type(value)))

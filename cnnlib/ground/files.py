@@ -7,7 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cnnlib.ground.env import ROOT, no_course
-from cnnlib.ground.errors import DataError
+from cnnlib.ground.errors import DataError, ParameterError
+
+
+def as_path(name, value):
+    """Return an argument, the name of a file or folder, as a Path; "~" is the user's own folder.
+
+    Raises:
+        ParameterError: it is no name; the message names the argument and what it is.
+    """
+    if not isinstance(value, (str, os.PathLike)):
+        raise ParameterError(f"{name} is a {type(value).__name__}; it must be a path: a str or a Path")
+    return Path(value).expanduser()
 
 
 @contextmanager

@@ -64,8 +64,7 @@ def tuning(model, layer, size, periods, angles=12):
     First built in: notebooks/01_what_layers_learn.ipynb
     """
     images = gratings(size, periods, angles)
-    device = next(model.parameters()).device
-    maps = feature_maps(model, images.flatten(0, 2).to(device), [layer])[layer].cpu()
+    maps = feature_maps(model, images.flatten(0, 2), [layer])[layer].cpu()
     middle = slice(maps.shape[2] // 2 - 1, maps.shape[2] // 2 + 2)
     best = maps[:, :, middle, middle].amax(dim=(2, 3)).view(*images.shape[:3], -1).amax(dim=2)
     favourite = best.amax(dim=1).argmax(dim=0)  # each channel's period

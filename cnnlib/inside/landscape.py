@@ -8,7 +8,6 @@ A parameter that is frozen, or that the loss does not depend on, has the gradien
 """
 
 import copy
-import math
 from typing import NamedTuple
 
 import torch
@@ -16,8 +15,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnnlib.ground.env import own_randomness
-from cnnlib.ground.errors import ParameterError, check_positive
-from cnnlib.models.hooks import check_gradients
+from cnnlib.ground.errors import ParameterError, check_positive, check_whole
+from cnnlib.models.hooks import as_input, check_gradients, check_labels, check_model, check_tensor, run
 
 
 class NoisyBatchNorm2d(nn.BatchNorm2d):
@@ -36,7 +35,7 @@ class NoisyBatchNorm2d(nn.BatchNorm2d):
     Shape: (N, num_features, H, W) float → the same.
 
     Raises:
-        ParameterError: a negative or infinite `mean`, `scale` or `spread`.
+        ParameterError: a negative or infinite `mean`, `scale` or `spread`, or no channels.
 
     Source: Santurkar et al. 2018, "How Does Batch Normalization Help Optimization?", arXiv 1805.11604,
         sec. 2.2 (the idea; the noise of a value is additive here).
@@ -45,9 +44,8 @@ class NoisyBatchNorm2d(nn.BatchNorm2d):
 
     def __init__(self, num_features, mean=0.5, scale=0.25, spread=0.1):
         for name, value in (("mean", mean), ("scale", scale), ("spread", spread)):
-            if not (math.isfinite(value) and value >= 0):
-                raise ParameterError(f"{name} is {value!r}; it must be a finite number >= 0 (0: no noise)")
-        super().__init__(num_features)
+            check_positive(name, value, zero=True)
+        super().__init__(check_whole("num_features", num_features))
         self.noise_mean, self.noise_scale, self.noise_spread = mean, scale, spread
 
     def forward(self, x):
@@ -67,22 +65,26 @@ def loss_and_gradient(model, images, labels):
 
     Args:
         model: torch.nn.Module that returns logits.
-        images: (N, C, H, W) float, as the model takes them.
+        images: (N, C, H, W) uint8 or float, as the model takes them.
         labels: (N,) int64.
 
     Returns:
         (loss, gradient): a float in nats, and a (P,) float tensor in the order of `model.parameters()`.
 
     Raises:
-        ParameterError: no parameter can be trained, or torch computes no gradients here.
+        ParameterError: no parameter can be trained, torch computes no gradients here, images or labels that
+            the model cannot take, or a loss or a gradient that is not finite.
 
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
     check_gradients("loss_and_gradient")
-    if not len(images):
-        raise ParameterError("there are no images; the loss of none is no number")
+    images = _inputs(model, images)
     with own_randomness(None, images.device):
-        loss = F.cross_entropy(model(images), labels)
+        logits = run(model, images)
+    check_labels(labels, logits)
+    if len(labels) != len(images):
+        raise ParameterError(f"there are {len(labels)} labels for {len(images)} images; give one for each")
+    loss = F.cross_entropy(logits, labels.to(logits.device))
     if not loss.requires_grad:
         raise ParameterError(
             "the loss depends on none of the model's parameters that can be trained; unfreeze some with "
@@ -91,7 +93,13 @@ def loss_and_gradient(model, images, labels):
     learned = [parameter for parameter in model.parameters() if parameter.requires_grad]
     found = iter(torch.autograd.grad(loss, learned, materialize_grads=True))
     gradients = [next(found) if p.requires_grad else torch.zeros_like(p) for p in model.parameters()]
-    return loss.item(), _joined(gradients)
+    value, gradient = loss.item(), _joined(gradients)
+    if not (loss.isfinite() and gradient.isfinite().all()):
+        raise ParameterError(
+            f"the loss is {value:.4g} and its gradient {gradient.norm().item():.4g} long; both must be "
+            "finite: take a smaller step or lr, or look for where the training diverged"
+        )
+    return value, gradient
 
 
 class Slice(NamedTuple):
@@ -125,7 +133,7 @@ def along_gradient(model, images, labels, step_sizes):
 
     Args:
         model: torch.nn.Module that returns logits; it is left as it was.
-        images: (N, C, H, W) float, as the model takes them.
+        images: (N, C, H, W) uint8 or float, as the model takes them.
         labels: (N,) int64.
         step_sizes: positive floats; the step is −size × gradient, so that a size is a learning rate.
 
@@ -133,24 +141,32 @@ def along_gradient(model, images, labels, step_sizes):
         Slice
 
     Raises:
-        ParameterError: no step sizes, or one that is not a finite number above 0.
+        ParameterError: no step sizes, one that is not a finite number above 0, or a gradient of 0 at the
+            start; besides, what `loss_and_gradient` raises.
 
     Source: Santurkar et al. 2018, arXiv 1805.11604, sec. 3.1 and figure 4.
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
-    step_sizes = [float(size) for size in step_sizes]
-    if not step_sizes or not all(math.isfinite(size) and size > 0 for size in step_sizes):
-        raise ParameterError(f"step_sizes are {step_sizes}; they must be one or more finite numbers above 0")
+    try:
+        sizes = [check_positive("a step size", size) for size in step_sizes]
+    except (ParameterError, TypeError):
+        sizes = []
+    if not sizes:
+        raise ParameterError(
+            f"step_sizes are {step_sizes!r}; they must be one or more finite numbers above 0"
+        )
     probe = copy.deepcopy(model)
-    start = _joined(probe.parameters())
     loss, gradient = loss_and_gradient(probe, images, labels)
+    start = _joined(probe.parameters())
+    if not gradient.any():
+        raise ParameterError("the gradient is 0, so that no step leaves the start; take other images")
     losses, changes = [], []
-    for size in step_sizes:
+    for size in sizes:
         _place(start - size * gradient, probe)
         there = loss_and_gradient(probe, images, labels)
         losses.append(there[0])
         changes.append((there[1] - gradient).norm().item())
-    sizes, norm = torch.tensor(step_sizes), gradient.norm().item()
+    sizes, norm = torch.tensor(sizes), gradient.norm().item()
     return Slice(loss, norm, sizes, torch.tensor(losses), sizes * norm, torch.tensor(changes))
 
 
@@ -159,7 +175,7 @@ def gradient_step(model, images, labels, lr):
 
     Args:
         model: torch.nn.Module that returns logits.
-        images: (N, C, H, W) float, as the model takes them.
+        images: (N, C, H, W) uint8 or float, as the model takes them.
         labels: (N,) int64.
         lr: float > 0, learning rate.
 
@@ -167,15 +183,14 @@ def gradient_step(model, images, labels, lr):
         torch.nn.Module
 
     Raises:
-        ParameterError: `lr` is not a finite number above 0, or there are no images.
+        ParameterError: `lr` is not a finite number above 0; besides, what `loss_and_gradient` raises.
 
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
     check_positive("lr", lr)
     moved = copy.deepcopy(model)
-    start = _joined(moved.parameters())
     _, gradient = loss_and_gradient(moved, images, labels)
-    _place(start - lr * gradient, moved)
+    _place(_joined(moved.parameters()) - lr * gradient, moved)
     return moved
 
 
@@ -200,7 +215,7 @@ def gradient_shift(model, images, labels, lr):
     Args:
         model: torch.nn.Module that returns logits, with parameters in the order of the data's way; it is
             left as it was.
-        images: (N, C, H, W) float, as the model takes them.
+        images: (N, C, H, W) uint8 or float, as the model takes them.
         labels: (N,) int64.
         lr: float > 0, learning rate of the gradient step.
 
@@ -208,15 +223,17 @@ def gradient_shift(model, images, labels, lr):
         GradientShift, with one entry for each convolution and linear layer but the first.
 
     Raises:
-        ParameterError: `lr` is not a finite number above 0, or the model has fewer than two such layers.
+        ParameterError: `lr` is not a finite number above 0, or the model has fewer than two such layers;
+            besides, what `loss_and_gradient` raises.
 
     Source: Santurkar et al. 2018, arXiv 1805.11604, definition 2.1.
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
     check_positive("lr", lr)
     probe = copy.deepcopy(model)
+    _, gradient = loss_and_gradient(probe, images, labels)
     parameters = list(probe.parameters())
-    gradients = _split(loss_and_gradient(probe, images, labels)[1], parameters)
+    gradients = _split(gradient, parameters)
     weights = [i for i, parameter in enumerate(parameters) if parameter.ndim > 1]
     if len(weights) < 2:
         raise ParameterError(f"the model has {len(weights)} layers with weights; a shift needs at least 2")
@@ -239,24 +256,38 @@ def layer_moments(model, images, noise_seed=0):
 
     Args:
         model: torch.nn.Module; it is left as it was.
-        images: (N, C, H, W) float, as the model takes them.
+        images: (N, C, H, W) uint8 or float, as the model takes them.
         noise_seed: int; random layers draw the noise of this seed.
 
     Returns:
         list of (2, channels) float tensors, mean and standard deviation, one for each convolution but the
             first.
 
+    Raises:
+        ParameterError: fewer than two convolutions, images that the model cannot take, or moments that are
+            not finite; `noise_seed` is no whole number from 0 on.
+
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
+    noise_seed = check_whole("noise_seed", noise_seed, least=0)
+    images = _inputs(model, images)
     probe, moments = copy.deepcopy(model), []
+    convolutions = [module for module in probe.modules() if isinstance(module, nn.Conv2d)]
+    if len(convolutions) < 2:
+        raise ParameterError(f"the model has {len(convolutions)} convolutions; moments need at least 2")
 
     def keep(_, inputs):
         moments.append(torch.stack((inputs[0].mean(dim=(0, 2, 3)), inputs[0].std(dim=(0, 2, 3)))))
 
-    for conv in [module for module in probe.modules() if isinstance(module, nn.Conv2d)][1:]:
+    for conv in convolutions[1:]:
         conv.register_forward_pre_hook(keep)
     with own_randomness(noise_seed, images.device), torch.no_grad():
-        probe(images)
+        run(probe, images)
+    if not all(m.isfinite().all() for m in moments):
+        raise ParameterError(
+            "a convolution gets channels without a finite mean and standard deviation; give more than one "
+            "value a channel, or look for where the training diverged"
+        )
     return moments
 
 
@@ -287,6 +318,15 @@ def input_shift(before, after):
             for b, a in zip(before, after, strict=True)
         ]
     )
+
+
+def _inputs(model, images):
+    """Return images as a model takes them, checked to be some."""
+    check_model(model)
+    check_tensor(images)
+    if not images.numel():
+        raise ParameterError(f"images have shape {tuple(images.shape)}: there are no images to measure on")
+    return as_input(model, images)
 
 
 def _joined(tensors):

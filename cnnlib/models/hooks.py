@@ -1,22 +1,31 @@
 """Run a model, on checked images, in another state for a while: hooked, evaluating, in a quick layout."""
 
 import difflib
+import traceback
 from contextlib import contextmanager
 
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from cnnlib.data import to_float
-from cnnlib.ground.errors import ParameterError, check_whole
+from cnnlib.data import Dataset, to_float
+from cnnlib.data.datasets import check_channels_first
+from cnnlib.ground.errors import CnnlibError, ParameterError, check_whole
 
 
 class Reached(Exception):  # noqa: N818 - no error: it ends a forward pass where the rest is not needed
     """Raised by a hook when the layer that is asked for has run."""
 
 
+def check_model(model):
+    """Check that a model is one, and built."""
+    if not isinstance(model, nn.Module):
+        raise ParameterError(f"model is {model!r:.80}; it must be a torch.nn.Module, built: SimpleCNN()")
+
+
 def find_layer(model, name):
     """Return a layer by its name in `model.named_modules()`; an unknown name raises ParameterError."""
+    check_model(model)
     modules = dict(model.named_modules())
     if not isinstance(name, str) or not name or name not in modules:
         names = [known for known in modules if known]
@@ -34,24 +43,52 @@ def check_images(model, images):
     Which convolution takes the images only the forward pass knows: they need as many channels as one of
     them takes, and `run` reports what still does not fit.
     """
-    if not isinstance(images, torch.Tensor) or images.ndim != 4 or not images.numel():
-        found = f"shape {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
-        raise ParameterError(f"images have {found}; they must be a tensor (N, C, H, W), nothing of it 0")
+    check_tensor(images)
+    if images.ndim == 4 and not images.numel():
+        raise ParameterError(
+            f"images have shape {tuple(images.shape)}; they must be a tensor (N, C, H, W), nothing of it 0"
+        )
+    misfit = _misfit(model, images)
+    if misfit:
+        raise ParameterError(misfit)
+    check_pixels(images)
+    return as_input(model, images)
+
+
+def as_input(model, images):
+    """Return images as a model takes them: on the device and of the dtype of its parameters, bytes as 0–1."""
+    like = next((p for p in model.parameters() if p.dtype.is_floating_point), None)
+    return to_float(images) if like is None else to_float(images.to(like.device), like.dtype)
+
+
+def _misfit(model, images):
+    """Say what is wrong with the shape of images, as far as a model's layers tell; "": nothing is."""
+    if images.ndim != 4:
+        return f"images have shape {tuple(images.shape)}; they must be a tensor (N, C, H, W){_cure(images)}"
     convolutions = [m for m in model.modules() if isinstance(m, (nn.Conv2d, nn.ConvTranspose2d))]
     channels = [m.in_channels for m in convolutions]
-    if channels and 0 not in channels and images.shape[1] not in channels:  # 0: lazy, it takes what comes
-        hint = "; make grey images colour ones with images.expand(-1, 3, -1, -1)" if channels[0] == 3 else ""
-        raise ParameterError(
-            f"images have {images.shape[1]} channels, but the model takes {channels[0]}{hint}"
-        )
-    check_pixels(images)
-    device = next((p.device for p in model.parameters()), images.device)
-    return to_float(images.to(device))
+    if not channels or 0 in channels or images.shape[1] in channels:  # 0: lazy, it takes what comes
+        return ""
+    hint = "; make grey images colour ones with images.expand(-1, 3, -1, -1)" if channels[0] == 3 else ""
+    return f"images have {images.shape[1]} channels, but the model takes {channels[0]}{hint}"
+
+
+def _cure(images):
+    """Say how 2-D and 3-D images become (N, C, H, W)."""
+    if images.ndim == 2:
+        return ": images[None, None] makes a batch of one grey image"
+    if images.ndim != 3:
+        return ""
+    if images.shape[0] in (1, 3):
+        return ": images.unsqueeze(0) makes a batch of one image"
+    if images.shape[2] in (1, 3, 4):
+        return ": images.permute(2, 0, 1).unsqueeze(0) makes a batch of one image whose channels lie last"
+    return ": images.unsqueeze(1) gives grey images their one channel"
 
 
 def check_pixels(images):
     """Check that images are bytes or floats from 0 to 1, up to rounding."""
-    check_dtype(images)
+    check_tensor(images)
     low, high = (value.item() for value in images.aminmax())
     if images.is_floating_point() and not (low >= -1e-3 and high <= 1 + 1e-3):
         raise ParameterError(
@@ -60,30 +97,89 @@ def check_pixels(images):
         )
 
 
-def check_dtype(images):
-    """Check that images are bytes or floats."""
+def check_tensor(images):
+    """Check that images are a tensor of bytes or floats, their channels not last."""
     if not isinstance(images, torch.Tensor):
+        way_out = (
+            "take data.images"
+            if isinstance(images, Dataset)
+            else "torch.as_tensor makes one of an array, .permute(0, 3, 1, 2) brings last channels forward"
+        )
         raise ParameterError(
             f"images are a {type(images).__name__}; they must be a tensor (N, C, H, W), uint8 or float 0–1: "
-            "torch.as_tensor makes one of an array"
+            f"{way_out}"
         )
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ParameterError(f"images are {images.dtype}; they must be uint8 0–255 or float 0–1")
+    if images.ndim == 4:
+        check_channels_first(images)
+
+
+def check_labels(labels, logits, name="labels"):
+    """Check that labels, (N,) int64, are places among the logits, (N, K)."""
+    if logits.ndim != 2:
+        raise ParameterError(f"the model returns {tuple(logits.shape)}; it must return (N, K) logits")
+    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
+        found = getattr(labels, "dtype", type(labels).__name__)
+        raise ParameterError(
+            f"{name} are {found}; they must be a tensor (N,) int64: torch.as_tensor(labels).long()"
+        )
+    lowest, highest = map(int, labels.aminmax())
+    if lowest < 0 or highest >= logits.shape[1]:
+        raise ParameterError(
+            f"{name} go from {lowest} to {highest}, but the model returns "
+            f"{logits.shape[1]} logits, for labels 0 to {logits.shape[1] - 1}"
+        )
 
 
 def run(model, images):
-    """Return the model's output, or None where a hook ended the pass by raising Reached."""
+    """Return the model's output, or None where a hook ended the pass by raising Reached.
+
+    Raises:
+        ParameterError: a layer cannot take what it gets; the message names the layer, and says what of the
+            images does not fit.
+    """
+    images = as_input(model, images)
     try:
         return model(images)
     except Reached:
         return None
-    except torch.OutOfMemoryError:
+    except (CnnlibError, torch.OutOfMemoryError):
         raise
-    except RuntimeError as error:
-        first_line = str(error).strip().splitlines()[0]
+    except (IndexError, RuntimeError, ValueError) as error:
+        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ParameterError(
-            f"the model cannot take images of shape {tuple(images.shape)}: {first_line}"
+            f"the model cannot take images of shape {tuple(images.shape)}: {_place(model, error)}{problem}"
+            f"{_way_out(model, images, problem)}"
         ) from error
+
+
+def _place(model, error):
+    """Name the innermost layer in which an error arose."""
+    names = {module: name for name, module in model.named_modules()}
+    running = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    layers = [each for each in running if isinstance(each, nn.Module) and names.get(each)]
+    return f"in layer {names[layers[-1]]!r}, a {type(layers[-1]).__name__}, " if layers else ""
+
+
+def _way_out(model, images, problem):
+    """Say what to do about images that a model cannot take, most likely first; "": nobody knows."""
+    dtypes = {p.dtype for p in model.parameters() if p.dtype.is_floating_point}
+    misfit = _misfit(model, images)
+    if misfit:
+        return f". The {misfit}"
+    if "device" in problem:
+        return ". Keep tensors as parameters and buffers, and bring all to one device: model.to(device)"
+    if len(dtypes) > 1:
+        return (
+            f". Its parameters are {' and '.join(sorted(map(str, dtypes)))}: model.float() makes them alike"
+        )
+    if "shape" in problem or "size" in problem:
+        return (
+            ". A model that ends with a linear layer over all positions takes one size only, one that "
+            "averages over them several"
+        )
+    return ""
 
 
 def as_tensor(name, output):

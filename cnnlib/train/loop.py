@@ -1,6 +1,7 @@
 """Training and measuring: `fit`, `evaluate` and `predict`."""
 
 import functools
+import inspect
 import math
 import time
 import warnings
@@ -11,11 +12,21 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from cnnlib.data import Dataset, batches, to_float
+from cnnlib.data import Dataset, batches
 from cnnlib.ground.env import best_device, own_randomness
-from cnnlib.ground.errors import CheckpointError, ParameterError, Stopped, check_whole
+from cnnlib.ground.errors import CheckpointError, ParameterError, Stopped, check_positive, check_whole
+from cnnlib.ground.files import as_path
 from cnnlib.ground.progress import progress_bar
-from cnnlib.models.hooks import channels_last, check_dtype, check_gradients, evaluation
+from cnnlib.models.hooks import (
+    as_input,
+    channels_last,
+    check_gradients,
+    check_labels,
+    check_model,
+    check_tensor,
+    evaluation,
+)
+from cnnlib.models.hooks import run as run_model
 from cnnlib.train.checkpoint import (
     check_identity,
     checksum_of,
@@ -25,7 +36,7 @@ from cnnlib.train.checkpoint import (
     save_checkpoint,
     without_addresses,
 )
-from cnnlib.train.run import DeferredInterrupt, History, TrainingRun
+from cnnlib.train.run import DeferredInterrupt, History, TrainingRun, loss_value
 
 
 class Score(NamedTuple):
@@ -87,27 +98,40 @@ def predict(model, images, batch_size=1000):
 
     Args:
         model: images (N, C, H, W) float 0–1 → logits. The mode of each layer is restored afterwards.
-        images: (N, C, H, W) uint8, or float already on the scale 0–1.
+        images: (N, C, H, W) uint8, or float already on the scale 0–1, on any device. The model gets them on
+            its device and in its dtype, such as float16.
         batch_size: images a forward pass; it bounds the memory.
 
     Returns:
-        (N, K) float tensor on the CPU.
+        (N, K) float tensor on the CPU, float32 at least.
 
     Raises:
-        ParameterError: images of whole numbers other than uint8, or floats on the scale 0–255.
+        ParameterError: no model, images that it cannot take, of whole numbers other than uint8, or floats on
+            the scale 0–255.
+        DataError: images (N, H, W, C).
     """
     return _logits(model, images, batch_size, torch.device("cpu"))
 
 
 def _logits(model, images, batch_size, device=None):
     """Return a model's logits, (N, K), on a device; None: where the model is."""
+    check_model(model)
     batch_size = check_whole("batch_size", batch_size)
     _check_scale(images)
-    home = next((p.device for p in model.parameters()), torch.device("cpu"))
     # Not inference_mode: what is made in it, such as the weights of lazy layers, can never be trained.
     with channels_last(model), evaluation(model), torch.no_grad():
-        chunks = images.split(batch_size)
-        return torch.cat([model(to_float(chunk.to(home))).to(device or home) for chunk in chunks])
+        return torch.cat([_chunk(model, chunk, device) for chunk in images.split(batch_size)])
+
+
+def _chunk(model, images, device):
+    logits = run_model(model, images)
+    if not isinstance(logits, torch.Tensor) or logits.shape[:1] != images.shape[:1]:
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        raise ParameterError(
+            f"the model returns {found} for images of shape {tuple(images.shape)}; it must take (N, C, H, W) "
+            "and return (N, K) logits, a tensor"
+        )
+    return logits.to(device or logits.device, torch.promote_types(logits.dtype, torch.float32))
 
 
 # A tenth of a byte's range: no standardised pixel is so large, and nearly every picture in bytes has one.
@@ -116,7 +140,7 @@ _TENTH = 25.5
 
 def _check_scale(images):
     """Refuse pixels that were turned into floats and not divided by 255; what is standardised passes."""
-    check_dtype(images)
+    check_tensor(images)
     pixels = images.ndim == 4 and images.shape[1] in (1, 3)  # others are maps of an inner layer
     if pixels and images.is_floating_point() and images.numel():
         highest = max(images.aminmax(), key=abs).item()  # bytes less 128 lie on that scale too
@@ -140,14 +164,23 @@ def evaluate(model, data, loss=F.cross_entropy, batch_size=1000):
         Score: loss, accuracy (0 to 1), correct, total.
 
     Raises:
-        ParameterError: there are no data, or a label has no logit.
+        ParameterError: there are no data, a label has no logit, or the loss is no mean of the two.
     """
-    check_whole("len(data)", len(data))
+    _check_data("data", data, hasattr(data, "images") and hasattr(data, "labels"))
     logits = _logits(model, data.images, batch_size)
-    _check_labels("", data.labels, logits)
+    check_labels(data.labels, logits)
     labels = data.labels.to(logits.device)
     correct = int((logits.argmax(dim=1) == labels).sum())
-    return Score(loss(logits, labels).item(), correct / len(data), correct, len(data))
+    return Score(loss_value(loss, logits, labels).item(), correct / len(data), correct, len(data))
+
+
+def _check_data(name, data, good):
+    if not good:
+        raise ParameterError(
+            f"{name} is a {type(data).__name__}; it must be a Dataset of cnnlib.data: "
+            "Dataset(images, labels), uint8 and int64"
+        )
+    check_whole(f"len({name})", len(data))
 
 
 def fit(
@@ -188,7 +221,7 @@ def fit(
         optimizer: function of (parameters, lr) that returns an optimizer, such as torch.optim.SGD or
             functools.partial(torch.optim.SGD, momentum=0.9).
         schedule: function of (optimizer, total_steps) that returns a learning-rate scheduler, such as
-            `warmup_linear`; None keeps the rate.
+            `warmup_linear`; None keeps the rate. It is stepped after each step of the optimizer.
         loss: function of logits (N, K) and labels (N,) that returns their mean loss. A module is moved to
             the device too.
         seed: int from 0 on that decides the order of the images and the model's own randomness, such as
@@ -217,21 +250,23 @@ def fit(
     for name, value in (("optimizer", optimizer), ("loss", loss), ("schedule", schedule)):
         if not callable(value) and not (name == "schedule" and value is None):
             raise ParameterError(f"{name} is {value!r}; it must be a function, such as {_EXAMPLES[name]}")
-    if not isinstance(model, torch.nn.Module):
-        raise ParameterError(f"model is {model!r:.80}; it must be a torch.nn.Module, built: SimpleCNN()")
-    if not any(p.requires_grad for p in model.parameters()):
+    check_model(model)
+    learned = [p for p in model.parameters() if p.requires_grad]
+    if not learned:
         raise ParameterError(
             "the model has no parameter that can be trained; thaw some: requires_grad_(True)"
         )
-    for name, data in (("train", train), ("val", val)):
-        if data is not None:
-            if not isinstance(data, Dataset):
-                raise ParameterError(
-                    f"{name} is a {type(data).__name__}; it must be a Dataset of cnnlib.data: "
-                    "Dataset(images, labels), uint8 and int64"
-                )
-            check_whole(f"len({name})", len(data))
-    lr = _rate(lr)
+    coarse = next((p.dtype for p in learned if torch.finfo(p.dtype).bits < 32), None)
+    if coarse:
+        raise ParameterError(
+            f"the model has {coarse} parameters, too coarse for the steps of training; model.float() makes "
+            "them float32, and layers.MixedPrecision(model) computes in bfloat16"
+        )
+    _check_data("train", train, isinstance(train, Dataset))
+    if val is not None:
+        _check_data("val", val, isinstance(val, Dataset))
+    lr = check_positive("lr", lr)
+    checkpoint = None if checkpoint is None else as_path("checkpoint", checkpoint)
     if checkpoint_steps is not None:
         checkpoint_steps = check_whole("checkpoint_steps", checkpoint_steps)
         if checkpoint is None:
@@ -247,14 +282,16 @@ def fit(
 
     steps_per_epoch = math.ceil(len(train) / batch_size)
     with DeferredInterrupt() as early:  # torch's first optimizer imports much, of which half would be no use
-        built = optimizer(model.parameters(), lr=lr)
+        built = _build("optimizer", optimizer, model.parameters(), lr=lr)
     if early.requested:
         raise Stopped("Stopped before the first step.", History())
+    _check_optimizer(built, learned)
     if checkpoint is not None:
         # NumPy's numbers are read back as plain ones, and so the run begins with plain ones.
         for group in built.param_groups:
             group.update({k: plain(v, f"the optimizer's {k}") for k, v in group.items() if k != "params"})
-    scheduler = schedule(built, epochs * steps_per_epoch) if schedule else None
+    scheduler = _build("schedule", schedule, built, epochs * steps_per_epoch) if schedule else None
+    _check_scheduler(scheduler, built, epochs * steps_per_epoch)
     run = TrainingRun(model, built, scheduler, loss, device)
     if checkpoint is not None:
         parts = (*model.modules(), *model.parameters(), *model.buffers())
@@ -316,14 +353,56 @@ def fit(
     return history
 
 
-def _rate(lr):
+_BUILDS = {
+    "optimizer": ("(parameters, lr)", "an optimizer", ("param_groups", "step", "zero_grad")),
+    "schedule": ("(optimizer, total_steps)", "a learning-rate scheduler", ("step",)),
+}
+
+
+def _build(name, function, *arguments, **named):
+    """Return the optimizer or the scheduler that a function builds, checked to be one that fit can step."""
+    signature, kind, needed = _BUILDS[name]
+    rule = f"{name} must be a function of {signature} that returns {kind}, such as {_EXAMPLES[name]}"
     try:
-        rate = float(lr)
-    except (TypeError, ValueError):
-        rate = math.nan
-    if not 0 < rate < math.inf:
-        raise ParameterError(f"lr is {lr!r}; it must be a finite number above 0")
-    return rate
+        built = function(*arguments, **named)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(f"{name} cannot be built: {error}. {rule}") from error
+    if not all(hasattr(built, attribute) for attribute in needed):
+        raise ParameterError(f"{name} returns a {type(built).__name__}. {rule}")
+    missing = [
+        parameter.name
+        for parameter in inspect.signature(built.step).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if missing:
+        raise ParameterError(
+            f"{name} is {type(built).__name__}, whose step needs {', '.join(missing)}; fit makes steps "
+            f"without it: take another, such as {_EXAMPLES[name]}, or write the loop yourself"
+        )
+    return built
+
+
+def _check_optimizer(built, learned):
+    held = {id(parameter) for group in built.param_groups for parameter in group["params"]}
+    if held.isdisjoint(map(id, learned)):
+        raise ParameterError(
+            "the optimizer holds none of the model's parameters that can be trained; build it of those that "
+            "it is given: lambda parameters, lr: torch.optim.SGD(parameters, lr=lr)"
+        )
+
+
+def _check_scheduler(scheduler, optimizer, steps):
+    if getattr(scheduler, "optimizer", optimizer) is not optimizer:
+        raise ParameterError(
+            "the schedule changes another optimizer's rate; build it of the one that it is given: "
+            "lambda optimizer, total_steps: CosineAnnealingLR(optimizer, total_steps)"
+        )
+    if (getattr(scheduler, "total_steps", None) or steps) < steps:  # OneCycleLR's
+        raise ParameterError(
+            f"the schedule ends after {scheduler.total_steps} steps, the run makes {steps}; build it of the "
+            "total_steps that it is given"
+        )
 
 
 def _resume(run, checkpoint, identity):
@@ -340,53 +419,19 @@ def _resume(run, checkpoint, identity):
         ) from None
 
 
-def _first_logits(model, data):
-    try:
-        return predict(model, data.images[:2])
-    except RuntimeError as error:
-        error.add_note(_why(model, data.images[:2]))
-        raise
-
-
-def _why(model, images):
-    """Say what of images a model can hardly take, most likely first."""
-    given = f"The model was given images of shape {tuple(images.shape)}. "
-    dtype = next((p.dtype for p in model.parameters()), torch.float32)
-    channels = [m.in_channels for m in model.modules() if isinstance(m, torch.nn.Conv2d)]
-    if dtype != torch.float32:
-        return f"{given}They become float32, its parameters are {dtype}; model.float() makes them float32."
-    if channels and images.shape[1] not in channels:
-        return f"{given}They have {images.shape[1]} channels, its first convolution takes {channels[0]}."
-    return given + (
-        "A model that ends with a linear layer over all positions takes one size only, one that averages "
-        "over them several."
-    )
-
-
 def _check_logits(model, train, val):
     """Find the mistakes that a first pass over two images shows, before any training."""
-    logits = _first_logits(model, train)
-    if val is not None and val.images.shape[1:] != train.images.shape[1:]:
-        _first_logits(model, val)
-    if logits.ndim != 2:
-        raise ParameterError(f"the model returns {tuple(logits.shape)}; it must return (N, K) logits")
-    for name, data in (("", train), ("val's ", val)):
-        if data is not None:
-            _check_labels(name, data.labels, logits)
+    logits = predict(model, train.images[:2])
+    check_labels(train.labels, logits)
+    if val is not None:
+        if val.images.shape[1:] != train.images.shape[1:]:
+            predict(model, val.images[:2])
+        check_labels(val.labels, logits, "val's labels")
     if (logits >= 0).all() and torch.allclose(logits.sum(dim=1), torch.ones(len(logits))):
         warnings.warn(
             "The model returns probabilities. Cross-entropy takes logits and applies softmax itself: "
             "return the last layer's output as it is.",
             stacklevel=3,
-        )
-
-
-def _check_labels(name, labels, logits):
-    lowest, highest = map(int, labels.aminmax())
-    if logits.ndim == 2 and (lowest < 0 or highest >= logits.shape[1]):
-        raise ParameterError(
-            f"{name}labels go from {lowest} to {highest}, but the model returns "
-            f"{logits.shape[1]} logits, for labels 0 to {logits.shape[1] - 1}"
         )
 
 
@@ -398,7 +443,7 @@ def _check_last_batch(model, train, batch_size, device):
     with evaluation(model), own_randomness(0, device), torch.no_grad():
         model.train()
         try:
-            torch.func.functional_call(model, buffers, to_float(train.images[:1]))
+            torch.func.functional_call(model, buffers, as_input(model, train.images[:1]))
         except ValueError as error:  # torch's "Expected more than 1 value per channel", or a ParameterError
             raise ParameterError(
                 f"{len(train)} images in batches of {batch_size} leave one image for a batch, on which this "

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass, field
 
 import torch
 
-from cnnlib.data import to_float
 from cnnlib.ground.env import random_states, set_random_states
-from cnnlib.ground.errors import ParameterError, Stopped
+from cnnlib.ground.errors import CnnlibError, ParameterError, Stopped
+from cnnlib.models.hooks import as_input
 
 
 @dataclass
@@ -62,8 +62,13 @@ class TrainingRun:
         self.pending = []  # losses still on the device: reading each would make a GPU wait
 
     def learn(self, images, labels):
-        logits = self.model(to_float(images))
-        value = self.loss(logits, labels)
+        logits = self.model(as_input(self.model, images))
+        value = loss_value(self.loss, logits, labels)
+        if not value.requires_grad:
+            raise ParameterError(
+                "the loss does not depend on the logits in a way that has a gradient; argmax, round, detach "
+                "and item() cut it off"
+            )
         self.optimizer.zero_grad()
         value.backward()
         self.optimizer.step()
@@ -118,6 +123,27 @@ class TrainingRun:
         if self.scheduler:
             self.scheduler.load_state_dict(state["scheduler"])
         set_random_states(self.device, state["random"])
+
+
+def loss_value(loss, logits, labels):
+    """Return what a loss function makes of logits and labels, checked to be a tensor of one number."""
+    try:
+        value = loss(logits, labels)
+    except (CnnlibError, torch.OutOfMemoryError):
+        raise
+    except (IndexError, RuntimeError, TypeError, ValueError) as error:
+        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ParameterError(
+            f"loss cannot take logits {tuple(logits.shape)} and labels {tuple(labels.shape)}: {problem}. It "
+            "must be a function of both, such as torch.nn.functional.cross_entropy or nn.CrossEntropyLoss()"
+        ) from error
+    if not isinstance(value, torch.Tensor) or value.numel() != 1:
+        shape = f" {tuple(value.shape)}" if isinstance(value, torch.Tensor) else ""
+        raise ParameterError(
+            f"loss returns a {type(value).__name__}{shape}; it must return the mean loss, a tensor of one "
+            'number: reduction="mean", and a class is built first: nn.CrossEntropyLoss()'
+        )
+    return value
 
 
 class DeferredInterrupt:

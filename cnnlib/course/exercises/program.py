@@ -15,6 +15,7 @@ import builtins
 import contextlib
 import dataclasses
 import inspect
+import itertools
 import linecache
 import re
 import sys
@@ -25,11 +26,13 @@ import zlib
 
 from cnnlib.course.exercises.cells import Shell, nothing, parse
 from cnnlib.course.exercises.judge import AnswerEnded
-from cnnlib.course.exercises.statements import SETTINGS, names_in, statements
+from cnnlib.course.exercises.statements import OUTPUTS, SETTINGS, names_in, statements
 
 RESTARTS = 25
 """How often a notebook is begun again because a statement failed that was thought to bind a name."""
 BUILTINS = frozenset(dir(builtins))
+OUTPUT = re.compile(r"_{1,3}|_[1-9]\d*")
+"""Names by which a notebook's code reads what the notebook showed."""
 HINTS = (
     "exec",
     "eval",
@@ -53,7 +56,7 @@ ALWAYS = re.compile(
 """What makes a cell matter whatever names stand in it."""
 
 
-def load(name, source, providers):
+def load(name, source, providers, given=0):
     """Run what an answer needs of a notebook, and return the function or class that it is.
 
     Args:
@@ -61,12 +64,13 @@ def load(name, source, providers):
         source: the cell that holds the answer. Where it is none of the providers, it follows them and is run
             as a whole.
         providers: sources of the lesson's cells that answers may build on, then of the notebook's code cells.
+        given: how many of them are the lesson's.
 
     Raises:
         AnswerEnded: there is no such function or class.
     """
     alone = source not in providers
-    notebook = Notebook([*providers, source] if alone else providers)
+    notebook = Notebook([*providers, source] if alone else providers, given)
     wanted = notebook.find(name, source)
     if alone:
         for s in notebook.cells.get(notebook.own, ()):
@@ -81,7 +85,7 @@ def load(name, source, providers):
         return answer
     error = None
     if name not in namespace:
-        causes = [error for s, error in failed.items() if name in s.binds or s.cell == notebook.own]
+        causes = [e for s, e in failed.items() if e and (name in s.binds or s.cell == notebook.own)]
         error = notebook.errors.get(notebook.own) or (causes[-1] if causes else None)
     if error is None:
         raise AnswerEnded("error", f"the cell defines no function or class {name}")
@@ -96,12 +100,16 @@ class Notebook:
     Attributes:
         cells: {number: statements} of those that have been read; `errors`: {number: why it is passed over}.
         own: number of the answer's cell, once it has been found.
+        inputs: IPython's `In`: the cells that are not the lesson's, in their order, without blank ones.
     """
 
-    def __init__(self, sources):
+    def __init__(self, sources, given=0):
         self.sources, self.cells, self.errors, self.own = list(sources), {}, {}, None
         self._texts = [s if s.isascii() else unicodedata.normalize("NFKC", s) for s in sources]
         self._flags, self._end, self._left = [], (len(sources), 0), set()
+        counted = [number for number, text in enumerate(sources) if number >= given and text.strip()]
+        self._counts = {number: count for count, number in enumerate(counted, start=1)}
+        self.inputs = ["", *(sources[number] for number in counted)]
         for number, text in enumerate(self._texts):
             if any(hint in text for hint in HINTS) and ALWAYS.search(text):
                 self._read(number)
@@ -149,6 +157,9 @@ class Notebook:
             if self._read_where(touching - bound, _binding):
                 bound |= touching
                 continue
+            # What was shown may come from any cell.
+            if any(map(OUTPUT.fullmatch, live)) and self._read_where({""}, str):
+                continue
             # Imported names and Python's own stand everywhere; it matters only where they are bound.
             touching -= program.imported | (BUILTINS - program.binders.keys())
             read = self._read_where(touching - found, _word) or self._read_where(program.parts, str)
@@ -180,7 +191,8 @@ class Notebook:
         found, error = read_cell(self.sources[number], flags)
         if error:
             self.errors[number] = error
-        self.cells[number] = [dataclasses.replace(s, cell=number) for s in found]
+        count = self._counts.get(number, 0)
+        self.cells[number] = [dataclasses.replace(s, cell=number, count=count) for s in found]
         future = _future(s.tree for s in found)
         if future:  # as in IPython, for the cells below too
             self._flags.append((number, future))
@@ -223,7 +235,8 @@ def read_cell(source, flags=0):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 tree = parse(source)
-                _cells[key] = statements(tree, filename, flags | _future(tree.body)), None
+                shown = not source.rstrip().endswith(";")
+                _cells[key] = statements(tree, filename, flags | _future(tree.body), shown), None
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             _cells[key] = [], error
         lines = source.splitlines(keepends=True)
@@ -266,7 +279,11 @@ class Program:
             for name in self.binders if s.parts else ():
                 if any(name.startswith(part) or name.endswith(part) for part in s.parts):
                     (s.uses if s.anything else s.later).add(name)
-        self.changes = {s: self._changes(s) for s in statements}
+        self.shows = {s: {f"_{s.count}"} for s in statements if s.shown}
+        for s in itertools.takewhile(lambda s: "_" not in s.binds, statements):  # then `_` is not IPython's
+            if s.shown:
+                self.shows[s].update(OUTPUTS)
+        self.changes = {s: self._changes(s) | self.shows.get(s, set()) for s in statements}
         self.unknown = {s for s in statements if s.anything or self._calls_unknown(s)}
 
     def needed(self, names, failed=()):
@@ -284,9 +301,11 @@ class Program:
                 setting = s.setting and s.uses <= self.settled
                 if s in self.unknown or setting or not live.isdisjoint(self.changes[s]):
                     chosen.append(s)
+                    shows = self.shows.get(s, set())
+                    older = {old for old, new in itertools.pairwise(OUTPUTS) if new in live & shows}
                     if failed is not None and s not in failed:
-                        live -= s.surely
-                    live |= s.uses | self._closure("later", s.uses)
+                        live -= s.surely | shows
+                    live |= older | s.uses | self._closure("later", s.uses)
                     sought |= live
                     at_end |= s.later
             if len(at_end) == before:
@@ -348,26 +367,43 @@ def _run(notebook, names):
     failed = {}
     while True:
         plan = notebook.needed(names, failed if len(failed) < RESTARTS else None)
-        namespace = _fresh()
+        namespace, latest = _fresh(list(notebook.inputs)), ""
+        told = any(OUTPUT.fullmatch(name) for s in plan for name in s.uses | s.later)
         for s in plan:
             try:
-                result = eval(s.code, namespace)
+                result, error = eval(s.code, namespace), None
                 if s.code.co_flags & inspect.CO_COROUTINE:  # it awaits something
-                    asyncio.run(result)
-            except Exception as error:
-                if s in failed:
+                    result = asyncio.run(result)
+            except Exception as raised:
+                error = raised
+            else:
+                if not (s.shown and told):
                     continue
-                failed[s] = error
-                if len(failed) <= RESTARTS and notebook.needed(names, failed) != plan:
-                    break  # what it was thought to bind is what it was before
+                if result is not None:
+                    latest = _show(namespace, latest, s.count, result)
+                    continue
+            if s in failed:
+                continue
+            failed[s] = error  # None: it showed nothing
+            if len(failed) <= RESTARTS and notebook.needed(names, failed) != plan:
+                break  # what it was thought to bind is what it was before
         else:
             return namespace, failed
 
 
-def _fresh():
+def _show(namespace, latest, count, value):
+    """Keep what a cell shows under IPython's names; return what `_` is if the notebook leaves it alone."""
+    namespace[f"_{count}"] = namespace["Out"][count] = value
+    if namespace["_"] is not latest:  # the notebook uses the name itself
+        return latest
+    namespace["___"], namespace["__"], namespace["_"] = namespace["__"], latest, value
+    return value
+
+
+def _fresh(inputs):
     """Return the namespace of a new notebook, as IPython makes it."""
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module  # where pickle, dataclasses and typing look names up
     shell = Shell(vars(module))
-    vars(module).update(get_ipython=lambda: shell, display=nothing, In=[""], Out={}, _="", __="", ___="")
+    vars(module).update(get_ipython=lambda: shell, display=nothing, In=inputs, Out={}, _="", __="", ___="")
     return vars(module)

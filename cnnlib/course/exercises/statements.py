@@ -31,6 +31,8 @@ CHANGING = ("append", "extend", "insert", "add", "update", "setdefault", "__seti
 GLOBAL_LOADS = ("LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
 NAMED = (*GLOBAL_LOADS, "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "STORE_NAME", "DELETE_NAME")
 NAMED = {dis.opmap[name]: name for name in NAMED if name in dis.opmap}
+OUTPUTS = ("_", "__", "___")
+"""What IPython calls the value that it showed last, the one before, and the one before that."""
 COMPREHENSIONS = ("<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>")
 
 
@@ -39,7 +41,7 @@ class Statement:
     """A statement of a notebook, compiled, with the global names that matter to others.
 
     Attributes:
-        cell: number of its cell in the notebook.
+        cell: number of its cell in the notebook; `count`: IPython's, where all cells are run once; 0: none.
         uses: names that it looks up while it runs; `later`: that its functions look up when they are called.
         binds: names that it may bind or delete; `surely`: that it binds unless it fails.
         stores: names whose items or attributes it sets; `methods`: whose methods it calls; `passes`: that it
@@ -52,11 +54,13 @@ class Statement:
         kind: "import", "function", "class", "literal" or "".
         setting: it is a call like torch.manual_seed(0).
         stub: the name of the function or class that it leaves to be written.
+        shown: it is an expression whose value a notebook shows below its cell; its code returns it.
     """
 
     tree: ast.stmt
     code: types.CodeType
     cell: int = 0
+    count: int = 0
     uses: set = field(default_factory=set)
     later: set = field(default_factory=set)
     binds: set = field(default_factory=set)
@@ -76,22 +80,25 @@ class Statement:
     kind: str = ""
     setting: bool = False
     stub: str = ""
+    shown: bool = False
 
 
-def statements(tree, filename, flags=0):
+def statements(tree, filename, flags=0, shown=True):
     """Return the statements of a cell; without those that cannot be compiled.
 
     Args:
         tree: ast.Module
         filename: under which errors name it.
         flags: of the compiler, from `from __future__ import …`.
+        shown: whether the value of its last expression is shown; none is behind a semicolon.
     """
     found = []
     for node in tree.body:
         try:
-            module = ast.Module([node], [])
-            code = compile(module, filename, "exec", flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
-            statement = Statement(node, code)
+            last = shown and node is tree.body[-1] and isinstance(node, ast.Expr)
+            part, mode = (ast.Expression(node.value), "eval") if last else (ast.Module([node], []), "exec")
+            code = compile(part, filename, mode, flags | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, True)
+            statement = Statement(node, code, shown=last)
             _read_tree(statement)
             _read_code(statement)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -207,6 +214,9 @@ def _read_node(s, node, later):
         changed = changed | {_root(a) for a in handed}
         if not later:
             s.methods |= {_root(a) for a in handed}
+    if isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Out":
+        number = getattr(node.slice, "value", None)
+        (s.later if later else s.uses).update([f"_{number}"] if isinstance(number, int) else [])
     if isinstance(node, (ast.Attribute, ast.Subscript)) and not later:
         s.setting |= "environ" in (getattr(node, "attr", ""), getattr(node.value, "id", ""))
     if later:

@@ -40,13 +40,14 @@ class Answer:
             self._ended = self._warden.end(by_itself)
         return self._ended
 
-    def load(self, name, source, providers, deadline):
-        """Run an answer's cell; `deadline` is a time.monotonic().
+    def load(self, name, source, providers, deadline, given=0):
+        """Run an answer's cell, see `program.load`; `deadline` is a time.monotonic().
 
         Raises:
             AnswerEnded: the cell cannot be run, took too long, or ended the process.
         """
-        self._request({"name": name, "source": source, "providers": providers}, "loaded", deadline)
+        request = {"name": name, "source": source, "providers": providers, "given": given}
+        self._request(request, "loaded", deadline)
 
     def call(self, name, case, deadline):
         """Return what `exercises.ask` makes of an answer and a case, both ways plain data.

@@ -58,9 +58,9 @@ def examine(key, exercise_id, folder="."):
         verdict = Verdict(answer["status"], answer["message"])
     else:
         try:
-            providers = job["providers"] + submission["providers"]
+            lesson, own = job["providers"], submission["providers"]
             isolation = warden().isolation
-            verdict, again = _ask(warden(), exam, answer["source"], providers)
+            verdict, again = _ask(warden(), exam, answer["source"], lesson + own, len(lesson))
         except JailError as error:
             verdict = Verdict("grader error", str(error))
     seconds = round(time.monotonic() - started, 3)
@@ -71,13 +71,13 @@ def examine(key, exercise_id, folder="."):
         raise AnswerFailed(verdict.status)
 
 
-def _ask(warden, exam, source, providers):
+def _ask(warden, exam, source, providers, given=0):
     """Return (verdict, whether the answer deserves to be tried again alone)."""
     name = exam["id"].partition(".")[2]
     with Answer(warden) as answer:
         deadline = time.monotonic() + exam["seconds"]
         try:
-            answer.load(name, source, providers, deadline)
+            answer.load(name, source, providers, deadline, given)
             verdict = judge.examine(exam, lambda case: answer.call(name, case, deadline))
         except AnswerEnded as ended:
             verdict = ended.verdict

@@ -27,15 +27,15 @@ from cnnlib.course.grading.batch import (
 )
 from cnnlib.course.grading.collect import Submission, collect, slug
 from cnnlib.course.grading.one import OPTIMIZER, imported
-from cnnlib.course.grading.reports import document
+from cnnlib.course.grading.reports import document, write_feedback, write_texts
 from cnnlib.course.grading.roster import read_roster, recogniser
+from cnnlib.course.grading.scores import who
 from cnnlib.course.grading.submission import SubmissionError, code_cells, find_entry, read_bytes
 from cnnlib.course.grading.tables import csv_text, shown
 from cnnlib.course.jobs import run_jobs
 from cnnlib.course.release import release_package
 from cnnlib.data import Dataset, load
 from cnnlib.ground.errors import ParameterError, check_whole
-from cnnlib.ground.files import atomic_path
 from cnnlib.measure import mcnemar, wilson_interval
 
 CELL = "challenge-entry"
@@ -54,7 +54,7 @@ COLUMNS += ("seconds", "ended", "bytes", "why_not", "late", "isolation", "sha256
 def challenge(
     what, output, *, executor=None, resume=False, roster=None, sizes=None, progress=print, **options
 ):
-    """Train and ask every entry, and ours, and write the leaderboard.
+    """Train and ask every entry, and ours; write the leaderboard, and a page of feedback for each learner.
 
     Args:
         what, output, resume, roster, progress: as for `batch.grade`.
@@ -207,10 +207,10 @@ def _rows(run, found, results, refused):
         refusal = refused.get(submission.student) if submission in handed_in else ""
         result = {} if refusal else results.get(submission.student, {})
         reason = refusal or result.get("reason", submission.problem)
-        row = dict.fromkeys(COLUMNS, "") | {
-            "student_id": submission.student,
-            "name": people.get(submission.student, {}).get("name") or submission.name,
+        row = dict.fromkeys(COLUMNS, "") | who(submission, people.get(submission.student))
+        row |= {
             "ours": submission not in handed_in,
+            "entry": result.get("entry", ""),
             "why_not": reason,
             "late": "late" if submission.late else "",
             "sha256": Path(submission.path).stem,
@@ -241,50 +241,51 @@ def _rows(run, found, results, refused):
 def _write_reports(output, run, rows, results):
     files = {
         "leaderboard.csv": csv_text(COLUMNS, [[row[column] for column in COLUMNS] for row in rows]),
-        "leaderboard.html": _page(run, rows),
+        "leaderboard.html": _board(run, rows),
         "passed_over.csv": csv_text(["path", "reason"], run["passed_over"]),
     }
     shutil.rmtree(output / "entries", ignore_errors=True)
     for student, result in results.items():
         if result["entry"]:
             files[f"entries/{slug(student)}.py"] = f"# {shown(student)}\n\n{result['entry']}\n"
-    for name, text in files.items():
-        with atomic_path(output / name) as temporary:
-            temporary.write_text(text, encoding="utf-8", errors="replace")
+    write_texts(output, files)
+    learners = [row for row in rows if not row["ours"]]
+    write_feedback(output, learners, [_feedback(run, rows, row) for row in learners])
 
 
 STYLE = """body { max-width: 70rem; } table { border-collapse: collapse; } .ours { font-style: italic; }
-th, td { text-align: left; padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid #ddd; }
+th, td { text-align: left; padding: 0.2rem 0.8rem 0.2rem 0; border-bottom: 1px solid #8886; }
 td { vertical-align: top; }
-td.n { text-align: right; }"""
+td.n { text-align: right; }
+pre { background: rgb(128 128 128 / 12%); padding: 1rem; overflow-x: auto; }
+h1, p, td { overflow-wrap: anywhere; }"""
+ENDED = {
+    "done": "all epochs were over",
+    "budget": "the time was up",
+    "diverged": "the loss was no longer finite",
+}
 
 
-def _page(run, rows):
+def _board(run, rows):
     """Return the leaderboard as a page; the order of its columns is that of `header`."""
 
     def cell(value, number=False):
         return f"<td{' class=n' if number else ''}>{html.escape(shown(str(value)))}</td>"
 
-    def who(row):
-        return f"{row['student_id']} {row['name']}".strip()
-
     header = ("rank", "entry", "accuracy", "95 % interval", "", "numbers", "steps", "CPU s", "ended")
     lines = []
     for row in (r for r in rows if not r["why_not"]):
         interval = f"{float(row['low']):.1%} to {float(row['high']):.1%}"
-        cells = cell(row["rank"], True) + cell(who(row))
+        cells = cell(row["rank"], True) + cell(_called(row))
         cells += cell(f"{float(row['accuracy']):.2%}", True) + cell(interval) + cell(row["level_with_first"])
         cells += cell(f"{row['numbers']:,}", True) + cell(f"{row['steps']:,}", True)
         cells += cell(f"{row['seconds']:.1f}", True) + cell(row["ended"])
         ours = " class=ours" if row["ours"] else ""
         lines.append(f"<tr{ours}>{cells}</tr>")
-    others = "".join(f"<tr>{cell(who(r))}{cell(r['why_not'])}</tr>" for r in rows if r["why_not"])
-    train, judged = run["sizes"]
+    others = "".join(f"<tr>{cell(_called(r))}{cell(r['why_not'])}</tr>" for r in rows if r["why_not"])
     levels = sorted({row["isolation"] for row in rows if row["isolation"]})
     body = f"""<h1>The open challenge</h1>
-<p>Trained on {train:,} images of Fashion-MNIST for {run["seconds"]:g} processor seconds of one core of one
-machine, asked about {judged:,} others. Seed {run["seed"]} drew which; at most {MAX_NUMBERS:,} numbers were
-carried over.</p>
+{_how(run)}
 <table><tr>{"".join(f"<th>{name}</th>" for name in header)}</tr>
 {"".join(lines)}</table>
 <p>Equal accuracies share a rank. “level”: on the same images the first is not better beyond chance (McNemar’s
@@ -293,3 +294,50 @@ seed moves its accuracy too.</p>
 {f"<h2>Without a rank</h2><table>{others}</table>" if others else ""}
 <p>Run {html.escape(run["run_id"])}; isolation: {html.escape("; ".join(levels))}.</p>"""
     return document("The open challenge", STYLE, body)
+
+
+def _called(row):
+    return f"{row['student_id']} {row['name']}".strip()
+
+
+def _how(run):
+    train, judged = run["sizes"]
+    return f"""<p>Trained on {train:,} images of Fashion-MNIST for {run["seconds"]:g} processor seconds of one
+core of one machine, asked about {judged:,} others. Seed {run["seed"]} drew which; at most {MAX_NUMBERS:,}
+numbers were carried over.</p>"""
+
+
+def _feedback(run, rows, row):
+    """Return what became of a learner's entry, as a page."""
+    ranked = [other for other in rows if not other["why_not"]]
+    if row["why_not"]:
+        headline = f"No rank: {row['why_not']}"
+    else:
+        headline = f"Rank {row['rank']} of {len(ranked)}, {float(row['accuracy']):.2%} right"
+    told = {"Labels found": "", "Level with the first": row["level_with_first"] and "yes, within chance"}
+    if not row["why_not"]:
+        interval = f"95 % interval {float(row['low']):.1%} to {float(row['high']):.1%}"
+        told["Labels found"] = f"{row['correct']:,} of {run['sizes'][1]:,}; {interval}"
+    if row["bytes"]:
+        told["Statements that were read"] = f"{row['bytes']:,} bytes; at most {entries.SOURCE_LIMIT:,}"
+    if row["seconds"]:
+        told["Training"] = f"{row['seconds']:.1f} s of the processor, with all that was started"
+    if row["ended"]:
+        told["Numbers learned"] = f"{row['numbers']:,}; at most {MAX_NUMBERS:,}"
+        told["Steps"] = f"{row['steps']:,}, until {ENDED[row['ended']]}"
+    told["Handed in"] = row["late"]
+    lines = "".join(
+        f"<tr><th>{name}</th><td>{html.escape(shown(value))}</td></tr>"
+        for name, value in told.items()
+        if value
+    )
+    entry = f"<h2>What ran of it</h2><pre>{html.escape(row['entry'])}</pre>" if row["entry"] else ""
+    body = f"""<h1>The open challenge</h1>
+<p>{html.escape(shown(_called(row)))}:
+<strong>{html.escape(shown(headline))}</strong></p>
+{_how(run)}
+<table>{lines}</table>
+{entry}
+<p>Run {html.escape(run["run_id"])};
+the file that was read has SHA-256 {html.escape(row["sha256"]) or "none"}.</p>"""
+    return document(f"The open challenge: {shown(row['student_id'])}", STYLE, body)

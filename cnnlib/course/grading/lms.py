@@ -1,7 +1,7 @@
 """Scores in the forms that Canvas and Moodle import.
 
-A score is put in proportion to what the LMS's own column is worth. Who handed in nothing gets no entry: what
-that means is the LMS's to say.
+A score is put in proportion to what the LMS's own column is worth. Who handed in nothing keeps what stands
+there: what that means is the LMS's to say.
 
 Sources: Canvas, lib/gradebook_importer.rb (`header?`, `parse_assignments`); Moodle, importgradeslib.php and
 locallib.php of mod/assign/feedback/offline, which skip a grade above the maximum.
@@ -43,7 +43,7 @@ def canvas(run, results):
     points = head[at] if at and head and _positive(head[at]) else points
     by_row = _by_row(run, results)
     rows = [
-        [*row[:last], _grade(by_row[i], points) if by_row[i] else ""]
+        [*row[:last], (by_row[i] and _grade(by_row[i], points)) or (row[at] if at else "")]
         for i, row in enumerate(roster["rows"])
         if i in by_row
     ]

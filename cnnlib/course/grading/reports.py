@@ -53,11 +53,27 @@ def write_all(output, run, exams, results):
     }
     kinds = sorted({run["roster"]["kind"] if run["roster"] else "", *run["export"]} & {"canvas", "moodle"})
     files |= {f"{kind}.csv": lms.export(kind, run, results) for kind in kinds}
-    pages = {f"feedback/{result['page']}": page(run, exams, result) for result in results}
-    for name, text in (files | pages).items():
+    write_texts(output, files)
+    write_feedback(output, results, [page(run, exams, result) for result in results])
+
+
+def write_texts(output, files):
+    """Write {path below output: text}, each whole or not at all."""
+    for name, text in files.items():
         with atomic_path(output / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    _remove_others(output / "feedback", {output / name for name in pages})
+            temporary.write_text(text, encoding="utf-8", errors="replace")
+
+
+def write_feedback(output, results, pages):
+    """Write each learner's page, and a zip of those that the LMS takes back; drop pages that are outdated.
+
+    Args:
+        output: Path of the run's folder.
+        results: list of dicts with "page" and "folder", as `scores.who` returns them.
+        pages: HTML of each.
+    """
+    write_texts(output / "feedback", {r["page"]: text for r, text in zip(results, pages, strict=True)})
+    _remove_others(output / "feedback", {output / "feedback" / result["page"] for result in results})
     theirs = [result["page"] for result in results if result["folder"]]
     if theirs:
         with atomic_path(output / "feedback.zip") as temporary, zipfile.ZipFile(temporary, "w") as archive:

@@ -181,18 +181,18 @@ def standings(run, exams, graded, overrides):
     best = {}
     for key, submission in submissions_of(run).items():
         ungraded = NOT_YET if submission.path else UNREADABLE | {"message": submission.problem}
-        who = _who(submission, people.get(submission.student))
-        result = scored(run, exams, (graded.get(key) or ungraded) | who, overrides)
+        person = who(submission, people.get(submission.student))
+        result = scored(run, exams, (graded.get(key) or ungraded) | person, overrides)
         other = best.setdefault(submission.student, result)
         if result["score"] is not None and (other["score"] is None or result["score"] > other["score"]):
             best[submission.student] = result
     for student in people.keys() - best.keys():
-        who = _who(Submission(student, "", attempt=0), people[student])
-        best[student] = scored(run, exams, MISSING | who, overrides)
+        person = who(Submission(student, "", attempt=0), people[student])
+        best[student] = scored(run, exams, MISSING | person, overrides)
     return [best[student] for student in sorted(best)]
 
 
-def _who(submission, person):
+def who(submission, person):
     """Return what a result says of the learner; `person` is the roster's, or None."""
     folder = submission.folder if _is_plain(submission.folder) else ""
     return {

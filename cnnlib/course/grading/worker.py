@@ -38,7 +38,7 @@ def serve(descriptor):
         name = request["name"]
         try:
             if "source" in request:
-                answers[name] = load(name, request["source"], request["providers"])
+                answers[name] = load(name, request["source"], request["providers"], request["given"])
                 reply = {"loaded": name}
             else:
                 reply = {"result": ask(answers[name], request["case"])}
