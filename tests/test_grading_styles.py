@@ -1264,7 +1264,8 @@ def test_what_ipython_finds_from_top_to_bottom_the_grader_finds_too(title, shell
     exercise_id, text = STYLES[title]
     _, exam = exam_of(exercise_id)
     handed = []
-    shell.history_manager.reset(new_session=False)
+    shell.history_manager.reset(new_session=False)  # of what was shown; of what was typed, below
+    shell.history_manager.input_hist_parsed[:] = [""]
     shell.user_ns.clear()  # shell.reset() does the same, and collects garbage for a third of a second
     shell.init_user_ns()
     shell.compile.reset_compiler_flags()
