@@ -9,7 +9,7 @@ from torch import nn
 from torchvision import models as torchvision_models
 from torchvision.ops import SqueezeExcitation as TorchvisionSqueezeExcitation
 
-from cnnlib.course.exercises.lesson_07 import DenseBlock  # the block is an exercise
+from cnnlib.course.exercises.lesson_07 import DenseBlock, InvertedResidual  # the blocks are exercises
 from cnnlib.ground.errors import ParameterError
 from cnnlib.measure.complexity import count_macs, count_parameters
 from cnnlib.models import IMAGENET_MODELS, MODELS, make_model
@@ -270,6 +270,16 @@ def test_a_dense_block_equals_torchvisions_and_keeps_its_input():
     _give_equal_outputs(ours, theirs, x)
     assert ours(x).shape == (2, 18, 5, 4)
     assert torch.equal(ours(x)[:, :6], x)
+
+
+@pytest.mark.parametrize(
+    ("out_channels", "stride", "expand_ratio"), [(8, 1, 6), (12, 1, 6), (8, 2, 6), (8, 1, 1)]
+)
+def test_the_inverted_residual_equals_torchvisions(out_channels, stride, expand_ratio):
+    theirs = torchvision_models.mobilenetv2.InvertedResidual(8, out_channels, stride, expand_ratio)
+    ours = InvertedResidual(8, out_channels, stride, expand_ratio)
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    _give_equal_outputs(ours, theirs, 8 * torch.randn(2, 8, 6, 5))
 
 
 def test_convnexts_block_equals_torchvisions():

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from jupyter_client.manager import start_new_kernel
+from loky import get_reusable_executor
 
 from cnnlib.data import Dataset
 from cnnlib.ground.errors import ParameterError
 from cnnlib.models import make_model
-from cnnlib.train import fit, side_by_side
+from cnnlib.train import fit, parallel, side_by_side, start_workers
 from cnnlib.train.parallel import RunFailed
 
 
@@ -33,6 +34,16 @@ def test_results_come_in_order_and_from_several_processes():
     assert [setting for setting, _ in results] == ["a", "b", "c"]
     assert os.getpid() not in {process for _, process in results}
     assert len({process for _, process in results}) == 2
+
+
+def test_workers_can_be_started_ahead(monkeypatch):
+    monkeypatch.setattr(parallel, "_cores", lambda: 2)
+    get_reusable_executor().shutdown(wait=True)
+    start_workers("cpu")
+    ahead = set(parallel._executor(2)._processes)
+    assert set(quietly(lambda _: os.getpid(), range(20))) <= ahead
+    with pytest.raises(ParameterError, match="abacus"):
+        start_workers("abacus")
 
 
 def test_training_gives_the_same_numbers_for_any_number_of_workers(blobs):

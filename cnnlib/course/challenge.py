@@ -233,16 +233,14 @@ def baseline():
 
 def strong():
     """Build an entry that is not easily beaten: batch norm, stride and narrow maps, mirrored images."""
-    return nn.Sequential(
-        *(RandomFlip(), Normalize(0.2860, 0.3530)),
-        nn.Conv2d(1, 16, kernel_size=5, stride=2, padding=2, bias=False),  # (N, 16, 14, 14)
-        *(nn.BatchNorm2d(16), nn.ReLU()),
-        nn.Conv2d(16, 32, kernel_size=3, stride=2, padding=1, bias=False),  # (N, 32, 7, 7)
-        *(nn.BatchNorm2d(32), nn.ReLU()),
-        nn.Conv2d(32, 36, kernel_size=3, padding=1, bias=False),
-        *(nn.MaxPool2d(2), nn.BatchNorm2d(36), nn.ReLU(), nn.Flatten()),  # (N, 36 · 3 · 3)
-        nn.Linear(36 * 3 * 3, 10),
-    )
+    layers = [RandomFlip(), Normalize(0.2860, 0.3530)]
+    layers += [nn.Conv2d(1, 16, kernel_size=5, stride=2, padding=2, bias=False)]  # (N, 16, 14, 14)
+    layers += [nn.BatchNorm2d(16), nn.ReLU()]
+    layers += [nn.Conv2d(16, 32, kernel_size=3, stride=2, padding=1, bias=False)]  # (N, 32, 7, 7)
+    layers += [nn.BatchNorm2d(32), nn.ReLU()]
+    layers += [nn.Conv2d(32, 36, kernel_size=3, padding=1, bias=False)]
+    layers += [nn.MaxPool2d(2), nn.BatchNorm2d(36), nn.ReLU(), nn.Flatten()]  # (N, 36 · 3 · 3)
+    return nn.Sequential(*layers, nn.Linear(36 * 3 * 3, 10))
 
 
 ENTRIES = {

@@ -14,16 +14,13 @@ def fast_cnn(in_channels=1, num_classes=10):
 
     First built in: notebooks/12_training_speed.ipynb
     """
-    return nn.Sequential(
-        nn.ZeroPad2d(-2),  # (N, in_channels, 24, 24)
-        nn.Conv2d(in_channels, 32, kernel_size=5, stride=2, bias=False),  # (N, 32, 10, 10)
-        *(nn.MaxPool2d(2), nn.BatchNorm2d(32), nn.ReLU()),  # (N, 32, 5, 5)
-        nn.Conv2d(32, 64, kernel_size=3, bias=False),  # (N, 64, 3, 3)
-        *(nn.BatchNorm2d(64), nn.ReLU(), nn.Flatten()),
-        nn.Linear(64 * 3 * 3, 256, bias=False),
-        *(nn.BatchNorm1d(256), nn.ReLU()),
-        nn.Linear(256, num_classes),
-    )
+    layers = [nn.ZeroPad2d(-2)]  # (N, in_channels, 24, 24)
+    layers += [nn.Conv2d(in_channels, 32, kernel_size=5, stride=2, bias=False)]  # (N, 32, 10, 10)
+    layers += [nn.MaxPool2d(2), nn.BatchNorm2d(32), nn.ReLU()]  # (N, 32, 5, 5)
+    layers += [nn.Conv2d(32, 64, kernel_size=3, bias=False)]  # (N, 64, 3, 3)
+    layers += [nn.BatchNorm2d(64), nn.ReLU(), nn.Flatten()]
+    layers += [nn.Linear(64 * 3 * 3, 256, bias=False), nn.BatchNorm1d(256), nn.ReLU()]
+    return nn.Sequential(*layers, nn.Linear(256, num_classes))
 
 
 def fast_cnn_wide(in_channels=1, num_classes=10):
@@ -33,12 +30,10 @@ def fast_cnn_wide(in_channels=1, num_classes=10):
 
     Shape: images (N, in_channels, 28, 28) float → logits (N, num_classes).
     """
-    return nn.Sequential(
-        nn.Conv2d(in_channels, 64, kernel_size=5, stride=2, padding=2, bias=False),  # (N, 64, 14, 14)
-        *(nn.BatchNorm2d(64), nn.ReLU()),
-        nn.Conv2d(64, 128, kernel_size=3, padding=1, bias=False),
-        *(nn.MaxPool2d(2), nn.BatchNorm2d(128), nn.ReLU()),  # (N, 128, 7, 7)
-        nn.Conv2d(128, 256, kernel_size=3, padding=1, bias=False),
-        *(nn.MaxPool2d(2), nn.BatchNorm2d(256), nn.ReLU(), nn.Flatten()),  # (N, 256 * 3 * 3)
-        nn.Linear(256 * 3 * 3, num_classes),
-    )
+    layers = [nn.Conv2d(in_channels, 64, kernel_size=5, stride=2, padding=2, bias=False)]  # (N, 64, 14, 14)
+    layers += [nn.BatchNorm2d(64), nn.ReLU()]
+    layers += [nn.Conv2d(64, 128, kernel_size=3, padding=1, bias=False)]
+    layers += [nn.MaxPool2d(2), nn.BatchNorm2d(128), nn.ReLU()]  # (N, 128, 7, 7)
+    layers += [nn.Conv2d(128, 256, kernel_size=3, padding=1, bias=False)]
+    layers += [nn.MaxPool2d(2), nn.BatchNorm2d(256), nn.ReLU(), nn.Flatten()]  # (N, 256 * 3 * 3)
+    return nn.Sequential(*layers, nn.Linear(256 * 3 * 3, num_classes))

@@ -82,6 +82,24 @@ def side_by_side(function, settings, *, device="auto", workers=None, progress=Tr
     return [result for result, _ in results]
 
 
+def start_workers(device="auto"):
+    """Start the processes of `side_by_side` ahead of its first call, and return at once.
+
+    Each of them imports torch first, which takes seconds: a notebook that calls this among its imports has
+    them behind it when it trains.
+
+    Args:
+        device: where the runs will compute; see `best_device`. There is something to start for the CPU only.
+
+    Raises:
+        ParameterError: there is no such device.
+    """
+    if best_device(device).type == "cpu" and not os.environ.get(_INSIDE) and _cores() > 1:
+        executor = _executor(_cores())
+        for _ in range(_cores()):
+            executor.submit(os.getpid)
+
+
 @contextlib.contextmanager
 def _one_line(bar):
     """Turn an interrupt into one that says how far the runs were."""
@@ -137,6 +155,8 @@ def _executor(workers):
 
 def _begin():
     """Prepare a worker: loky takes growth by 300 MB for a leak and starts it anew, but networks need more."""
+    import torch._dynamo  # noqa: F401 - the first optimizer would import it, in two seconds
+
     process_executor._MAX_MEMORY_LEAK_SIZE = 4 << 30
 
 

@@ -6,6 +6,7 @@ from torch import nn
 
 from cnnlib.course.exercises import Exercise, normal
 from cnnlib.models.densenet import DenseLayer
+from cnnlib.models.efficientnet import ConvBlock
 from cnnlib.models.resnet import BasicBlock, projection
 
 
@@ -458,6 +459,92 @@ def dense_block_cases(rng):
     return in_both_modes(rng, ("in_channels", "growth", "layers"), shapes)
 
 
+class InvertedResidual(nn.Module):
+    """MobileNetV2's block, such that it takes the state dict of torchvision's.
+
+    Part: conv, an nn.Sequential of, in this order: a ConvBlock that widens to expand_ratio · in_channels
+    (where expand_ratio is 1, there is none); a ConvBlock that filters each channel with 3 × 3; and, not in
+    a ConvBlock, the convolution that narrows to out_channels, without bias, and its batch norm. The
+    activation is ReLU6. With stride 1 and out_channels equal to in_channels the input is added.
+    x: (N, in_channels, H, W) float. Returns (N, out_channels, ⌈H / stride⌉, ⌈W / stride⌉).
+    """
+
+    def __init__(self, in_channels, out_channels, stride=1, expand_ratio=6):
+        super().__init__()
+        wide = expand_ratio * in_channels
+        widen = [ConvBlock(in_channels, wide, 1, activation=nn.ReLU6)] if expand_ratio != 1 else []
+        depthwise = ConvBlock(wide, wide, 3, stride, groups=wide, activation=nn.ReLU6)
+        narrow = nn.Conv2d(wide, out_channels, 1, bias=False), nn.BatchNorm2d(out_channels)
+        self.conv = nn.Sequential(*widen, depthwise, *narrow)
+        self.residual = stride == 1 and in_channels == out_channels
+
+    def forward(self, x):
+        return x + self.conv(x) if self.residual else self.conv(x)
+
+
+class InvertedLastReLU(InvertedResidual):
+    def forward(self, x):
+        out = F.relu6(self.conv(x))
+        return x + out if self.residual else out
+
+
+class InvertedReLUAfterAddition(InvertedResidual):
+    def forward(self, x):
+        return F.relu6(super().forward(x))
+
+
+class InvertedNotAdded(InvertedResidual):
+    def forward(self, x):
+        return self.conv(x)
+
+
+class InvertedFull(InvertedResidual):
+    def __init__(self, in_channels, out_channels, stride=1, expand_ratio=6):
+        super().__init__(in_channels, out_channels, stride, expand_ratio)
+        wide = expand_ratio * in_channels
+        self.conv[-3] = ConvBlock(wide, wide, 3, stride, activation=nn.ReLU6)
+
+
+class InvertedReLU(InvertedResidual):
+    def __init__(self, in_channels, out_channels, stride=1, expand_ratio=6):
+        super().__init__(in_channels, out_channels, stride, expand_ratio)
+        for block in self.conv[:-2]:
+            block[2] = nn.ReLU()
+
+
+class InvertedEarlyStride(InvertedResidual):
+    def __init__(self, in_channels, out_channels, stride=1, expand_ratio=6):
+        super().__init__(in_channels, out_channels, stride, expand_ratio)
+        if expand_ratio != 1:
+            self.conv[0][0].stride, self.conv[1][0].stride = (stride, stride), (1, 1)
+
+
+class InvertedAlwaysWidens(InvertedResidual):
+    def __init__(self, in_channels, out_channels, stride=1, expand_ratio=6):
+        super().__init__(in_channels, out_channels, stride, expand_ratio)
+        if expand_ratio == 1:
+            self.conv.insert(0, ConvBlock(in_channels, in_channels, 1, activation=nn.ReLU6))
+
+
+def inverted_cases(rng):
+    shapes = (
+        (4, 4, 1, 6, 5, 4),
+        (3, 5, 1, 4, 4, 6),
+        (4, 6, 2, 6, 5, 7),
+        (3, 3, 2, 2, 6, 5),
+        (4, 4, 1, 1, 4, 5),
+    )
+    return [
+        {
+            "arguments": {"in_channels": c, "out_channels": d}
+            | ({"stride": stride, "expand_ratio": ratio} if i else {}),
+            "training": i in (1, 2),
+            "inputs": [8 * normal(rng, 2, c, h, w)],  # large, so that some values go beyond 6
+        }
+        for i, (c, d, stride, ratio, h, w) in enumerate(shapes)
+    ]
+
+
 class ChannelsFirstBlock(nn.Module):
     """ConvNeXt's block without turning the axes: every tensor in it is (N, channels or 4 · channels, H, W).
 
@@ -670,6 +757,29 @@ EXERCISES = [
             "How many channels does layer i get? The input's, and growth from each layer before it.",
             "self.add_module(name, module) gives a module a name that is computed.",
             "Keep one tensor that grows: x = torch.cat([x, layer(x)], dim=1).",
+        ),
+        rtol=1e-3,
+        atol=1e-4,
+    ),
+    Exercise(
+        "07.InvertedResidual",
+        points=2,
+        reference=InvertedResidual,
+        cases=inverted_cases,
+        mutants={
+            "has an activation behind the narrowing convolution too": InvertedLastReLU,
+            "applies an activation after the addition": InvertedReLUAfterAddition,
+            "never adds the input": InvertedNotAdded,
+            "filters with a full 3 × 3 convolution": InvertedFull,
+            "takes ReLU where ReLU6 belongs": InvertedReLU,
+            "gives the stride to the widening convolution": InvertedEarlyStride,
+            "widens even where expand_ratio is 1": InvertedAlwaysWidens,
+        },
+        hints=(
+            "ConvBlock takes the class of its activation, activation=nn.ReLU6. Which of the two has stride?",
+            "A convolution is depthwise if it has as many groups as channels. How many has the middle?",
+            "Collect the parts in a list, the first only if expand_ratio != 1; then nn.Sequential(*parts).",
+            "Print torchvision_models.mobilenet_v2().features[3], and features[1], which does not widen.",
         ),
         rtol=1e-3,
         atol=1e-4,
