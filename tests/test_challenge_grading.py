@@ -209,7 +209,7 @@ REFUSED = {
     "no Python": (f"{LINEAR}\n{QUICK}\n)", "no statement binds Entry or ENTRY_SETTINGS"),
     "too few logits": (
         around("def forward(self, x):\n    return super().forward(x)[:1]"),
-        "it must return (N, K) logits",
+        "and return (N, K) logits",
     ),
 }
 
