@@ -19,6 +19,8 @@ from pathlib import Path
 import alive
 from sphinx.cmd.build import main as sphinx
 
+from cnnlib.course.exercises.cells import parse
+
 BOOK = Path(__file__).resolve().parent
 ROOT = BOOK.parent
 LESSONS = "notebooks/[0-9][0-9]_*.ipynb"
@@ -84,7 +86,7 @@ def words(source):
         if re.search(r"\w", text):
             found.append((node.lineno, node.col_offset, name, " ".join(text.split())))
 
-    for node in ast.walk(ast.parse(re.sub(r"^[%!].*", "", source, flags=re.M))):
+    for node in ast.walk(parse(source)):
         if isinstance(node, ast.Call):
             name = getattr(node.func, "attr", None)
             if name in TITLES + AXES and node.args:

@@ -83,5 +83,10 @@ def check_whole(name, value, least=1):
     return whole
 
 
+def first_line(error):
+    """Return the first line of what an error says; where it says nothing, the name of its type."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _is_bool(value):
     return "bool" in str(getattr(value, "dtype", type(value)))

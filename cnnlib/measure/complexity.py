@@ -9,7 +9,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import BaseTorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, first_line
 from cnnlib.models.hooks import evaluation, hooks
 
 
@@ -212,6 +212,6 @@ def _trace(model, input_shape):
     except RuntimeError as error:
         raise ParameterError(
             f"the model cannot take images of shape (1, {', '.join(map(str, shape))}): "
-            f"{str(error).strip().splitlines()[0]}. Give the input_shape (C, H, W) that it was built for"
+            f"{first_line(error)}. Give the input_shape (C, H, W) that it was built for"
         ) from None
     return counter.calls

@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from cnnlib.data import Dataset, to_float
 from cnnlib.data.datasets import check_channels_first
-from cnnlib.ground.errors import CnnlibError, ParameterError, check_whole
+from cnnlib.ground.errors import CnnlibError, ParameterError, check_whole, first_line
 
 
 class Reached(Exception):  # noqa: N818 - no error: it ends a forward pass where the rest is not needed
@@ -147,7 +147,7 @@ def run(model, images):
     except (CnnlibError, torch.OutOfMemoryError):
         raise
     except (IndexError, RuntimeError, ValueError) as error:
-        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
+        problem = first_line(error)
         raise ParameterError(
             f"the model cannot take images of shape {tuple(images.shape)}: {_place(model, error)}{problem}"
             f"{_way_out(model, images, problem)}"

@@ -62,8 +62,7 @@ def side_by_side(function, settings, *, device="auto", workers=None, progress=Tr
         workers = check_whole("workers", workers)
     if not callable(function):
         raise ParameterError(f"function is {function!r:.80}; it must take one setting, such as a seed")
-    in_turn = device.type != "cpu" or os.environ.get(_INSIDE)
-    workers = 1 if in_turn else min(workers or _cores(), len(settings))
+    workers = 1 if _in_turn(device) else min(workers or _cores(), len(settings))
     started = time.perf_counter()
     title = f"{workers} at a time: " if workers > 1 else None
     with progress_bar(len(settings), "run", show=progress, title=title) as bar, _one_line(bar):
@@ -94,10 +93,11 @@ def start_workers(device="auto"):
     Raises:
         ParameterError: there is no such device.
     """
-    if best_device(device).type == "cpu" and not os.environ.get(_INSIDE) and _cores() > 1:
-        executor = _executor(_cores())
-        for _ in range(_cores()):
-            executor.submit(os.getpid)
+    workers = 1 if _in_turn(best_device(device)) else _cores()
+    if workers > 1:
+        executor = _executor(workers)
+        for _ in range(workers):
+            executor.submit(_import_compiler)
 
 
 @contextlib.contextmanager
@@ -109,6 +109,11 @@ def _one_line(bar):
         raise Stopped(
             f"Stopped when {bar.finished} of {bar.total} runs were finished; run the cell again to have all."
         ) from None
+
+
+def _in_turn(device):
+    """Tell whether runs on a device follow each other in this process."""
+    return device.type != "cpu" or bool(os.environ.get(_INSIDE))
 
 
 def _cores():
@@ -155,9 +160,12 @@ def _executor(workers):
 
 def _begin():
     """Prepare a worker: loky takes growth by 300 MB for a leak and starts it anew, but networks need more."""
-    import torch._dynamo  # noqa: F401 - the first optimizer would import it, in two seconds
-
     process_executor._MAX_MEMORY_LEAK_SIZE = 4 << 30
+
+
+def _import_compiler():
+    """Import what torch's first optimizer would, in two seconds."""
+    import torch._dynamo  # noqa: F401
 
 
 def _alone(call, i, setting):

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 import torch
 
 from cnnlib.ground.env import random_states, set_random_states
-from cnnlib.ground.errors import CnnlibError, ParameterError, Stopped
+from cnnlib.ground.errors import CnnlibError, ParameterError, Stopped, first_line
 from cnnlib.models.hooks import as_input
 
 
@@ -132,10 +132,10 @@ def loss_value(loss, logits, labels):
     except (CnnlibError, torch.OutOfMemoryError):
         raise
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
-        problem = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ParameterError(
-            f"loss cannot take logits {tuple(logits.shape)} and labels {tuple(labels.shape)}: {problem}. It "
-            "must be a function of both, such as torch.nn.functional.cross_entropy or nn.CrossEntropyLoss()"
+            f"loss cannot take logits {tuple(logits.shape)} and labels {tuple(labels.shape)}: "
+            f"{first_line(error)}. It must be a function of both, such as torch.nn.functional.cross_entropy "
+            "or nn.CrossEntropyLoss()"
         ) from error
     if not isinstance(value, torch.Tensor) or value.numel() != 1:
         shape = f" {tuple(value.shape)}" if isinstance(value, torch.Tensor) else ""
