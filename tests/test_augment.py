@@ -81,3 +81,17 @@ def test_uint8_images_are_moved_before_they_are_scaled(images):
     model = nn.Flatten()
     assert torch.equal(predict_shifted(model, pixels), predict_shifted(model, pixels.float() / 255))
     assert torch.equal(predict_flipped(model, pixels), predict_flipped(model, pixels.float() / 255))
+
+
+@pytest.mark.parametrize("pixels", [8, 100])
+def test_a_shift_leaves_something_of_the_image(pixels):
+    with pytest.raises(ParameterError, match="must be below the images' 8 pixels"):
+        predict_shifted(nn.Flatten(), torch.rand(2, 1, 8, 8), pixels)
+
+
+@pytest.mark.parametrize("predict", [predict_flipped, predict_shifted])
+def test_views_are_of_tensors(predict):
+    with pytest.raises(ParameterError, match=r"images are a (list|NoneType); they must be a tensor"):
+        predict(nn.Flatten(), [1])
+    with pytest.raises(ParameterError, match=r"images are a (list|NoneType); they must be a tensor"):
+        predict(nn.Flatten(), None)

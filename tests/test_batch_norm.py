@@ -202,7 +202,7 @@ def test_reestimating_restores_mode_and_momentum_after_an_error():
     model = nn.Sequential(
         nn.BatchNorm2d(1, momentum=0.3), nn.BatchNorm2d(1, momentum=None).eval(), nn.Linear(9, 1)
     )
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):
+    with pytest.raises(ParameterError, match="in layer '2', a Linear, mat1 and mat2"):
         reestimate_statistics(model, torch.rand(8, 1, 2, 2), batch_size=4)
     assert [norm.momentum for norm in model[:2]] == [0.3, None]
     assert [layer.training for layer in model] == [True, False, True]
@@ -212,3 +212,48 @@ def test_reestimating_restores_mode_and_momentum_after_an_error():
 def test_reestimating_needs_a_whole_batch():
     with pytest.raises(ParameterError, match="3 images do not fill one batch of 4"):
         reestimate_statistics(nn.Sequential(nn.BatchNorm2d(1)), torch.rand(3, 1, 2, 2), batch_size=4)
+
+
+@pytest.mark.parametrize("norm", [nn.GroupNorm(1, 4), nn.ReLU(), None, nn.InstanceNorm2d(4)])
+def test_only_batch_norms_are_folded(norm):
+    with pytest.raises(ParameterError, match=r"norm is a .*; it must be a BatchNorm2d"):
+        fold_batch_norm(nn.Conv2d(3, 4, 1), norm)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_a_folded_convolution_is_of_one_dtype(dtype):
+    folded = fold_batch_norm(nn.Conv2d(3, 4, 1).to(dtype), nn.BatchNorm2d(4))
+    assert folded.weight.dtype == folded.bias.dtype == dtype
+    assert folded(torch.rand(1, 3, 5, 5, dtype=dtype)).dtype == dtype
+
+
+@pytest.mark.parametrize("arguments", [(0,), ("4",), (4, -1.0), (4, 1e-5, 2.0), (4, 1e-5, None)])
+def test_a_batch_norm_of_other_numbers_is_refused(arguments):
+    with pytest.raises(ParameterError, match=r"(num_features|eps|momentum) is"):
+        BatchNorm2d(*arguments)
+
+
+def test_statistics_of_bytes_are_those_of_floats():
+    images = torch.randint(256, (32, 1, 8, 8), dtype=torch.uint8)
+    ours, theirs = (nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    reestimate_statistics(ours, images, 8)
+    torch.optim.swa_utils.update_bn((images / 255).split(8), theirs)
+    for name, value in theirs.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value)
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "batch_size"),
+    [
+        (None, torch.rand(8, 1, 8, 8), 8),
+        (nn.BatchNorm2d(1), [1, 2], 1),
+        (nn.BatchNorm2d(1), torch.rand(8, 1, 8, 8), 2.5),
+        (nn.BatchNorm2d(1), torch.rand(8, 1, 8, 8), 0),
+        (nn.BatchNorm2d(3), torch.rand(8, 1, 8, 8), 8),
+        (nn.BatchNorm2d(1, device="meta"), torch.rand(8, 1, 8, 8), 8),
+    ],
+)
+def test_reestimating_names_what_it_cannot_use(model, images, batch_size):
+    with pytest.raises(ParameterError):
+        reestimate_statistics(model, images, batch_size)

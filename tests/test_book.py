@@ -430,6 +430,22 @@ def test_search_finds_exercises_by_name_and_says_so_when_there_is_nothing(visit)
     assert "No sections have “zyzzyva”" in tab.locator("#search-summary").inner_text()
 
 
+@pytest.mark.parametrize(
+    "text", ["Grad-CAM", "cross_entropy", "3 × 3", "(N, C, H, W)", "center_crop()", "1e-3"]
+)
+def test_search_takes_words_with_signs_in_them(visit, text):
+    tab = visit("index.html")
+    search(tab, text)
+    assert tab.locator("#search-results li").count() > 0
+    assert f"“{text}”" in tab.locator("#search-summary").inner_text()
+
+
+def test_search_for_signs_alone_finds_nothing_and_says_so(visit):
+    tab = visit("index.html")
+    search(tab, "×")
+    assert "No sections have “×”" in tab.locator("#search-summary").inner_text()
+
+
 def test_an_excerpt_of_the_search_cuts_no_word_in_two(visit):
     tab = visit("search.html?q=padding")
     texts = dict(tab.evaluate("SECTIONS.map(([, , address, text]) => [address, ` ${text} `])"))
@@ -456,8 +472,9 @@ CONTRAST = """(selector) => {
         .map((c) => (c /= 255) <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4)
         .reduce((sum, c, i) => sum + c * [0.2126, 0.7152, 0.0722][i], 0);
     const ground = (node) => {
-        const color = rgba(getComputedStyle(node).backgroundColor);
-        return color[3] || !node.parentElement ? color : ground(node.parentElement);
+        const color = rgba(getComputedStyle(node).backgroundColor), part = color[3];
+        if (part === 1 || !node.parentElement) return color;
+        return ground(node.parentElement).map((below, i) => color[i] * part + below * (1 - part));
     };
     const found = [...document.querySelectorAll(selector)].filter((node) => node.textContent.trim());
     const ratios = found.map((node) => {
@@ -489,6 +506,40 @@ def test_text_can_be_read_in_light_and_in_dark(visit, scheme):
         "mjx-container",
     ):
         assert tab.evaluate(CONTRAST, selector) >= 4.5, selector
+
+
+def test_what_the_search_marks_can_be_read_in_the_dark(visit):
+    tab = visit("search.html?q=padding")
+    tab.emulate_media(color_scheme="dark")
+    assert tab.locator("mark").count() > 20
+    assert tab.evaluate(CONTRAST, "mark") >= 4.5
+
+
+# What a finger has to hit and is smaller than 24 CSS pixels (WCAG 2.2, success criterion 2.5.8). A number's
+# cell belongs to the number.
+TARGETS = """() => {
+    const found = "article :is(button, select, input, summary), .content-icon-container a";
+    return [...document.querySelectorAll(found)].filter((node) => {
+        const { width, height } = (node.closest(".cnnlib-window td") ?? node).getBoundingClientRect();
+        return node.checkVisibility() && Math.min(width, height) < 24;
+    }).map((node) => node.outerHTML);
+}"""
+
+
+@pytest.mark.parametrize("page", LESSON_PAGES[1:4])
+def test_what_a_finger_has_to_hit_is_large_enough(visit, page):
+    assert visit(page).evaluate(TARGETS) == []
+
+
+def test_without_javascript_a_sentence_says_what_is_missing(browser, home):
+    context = browser.new_context(java_script_enabled=False)
+    tab = context.new_page()
+    tab.goto(home + "notebooks/03_mnist_cnn.html")
+    assert "Without JavaScript, formulas stand" in tab.locator("article").inner_text()
+    assert tab.locator(".cell_output:has(.cnnlib-widget) img").first.is_visible()
+    tab.goto(home + "search.html")
+    assert "The search needs JavaScript" in tab.locator("article").inner_text()
+    context.close()
 
 
 def test_the_notebook_can_be_downloaded(visit, home):
@@ -910,6 +961,39 @@ def test_vgg16s_maps_are_walked_through_on_the_page(visit):
     tab.mouse.click(*at(grid, 0.4, 0.12))
     assert str(channel) != walk.locator("input[type=number]").input_value()
     assert f"row {row}, column {column} " in walk.inner_text()  # comparing channels keeps the place
+
+
+@from_a_folder
+def test_every_photograph_has_its_maps_and_the_last_choice_counts(visit):
+    tab = visit("notebooks/01_what_layers_learn.html")
+    walk, state = live(tab, "features"), states("01_what_layers_learn")["features"]
+    photos, layers = state["photos"], list(state["layers"])
+    for number, photo in enumerate(reversed(photos)):
+        for layer in layers[number % 2 :: 2]:  # chosen before what was chosen last has arrived
+            choice(walk, "photograph").select_option(photo)
+            choice(walk, "layer").select_option(layer)
+        until(tab, lambda photo=photo: photo in walk.locator("canvas").first.get_attribute("aria-label"))
+        until(tab, lambda layer=layer: f", {layer}, " in walk.get_by_role("status").inner_text())
+        assert choice(walk, "photograph").input_value() == photo
+        assert choice(walk, "layer").input_value() == layer
+
+
+@from_a_folder
+def test_a_finger_that_scrolls_the_page_chooses_nothing(visit):
+    tab = visit("notebooks/03_mnist_cnn.html")
+    session = tab.context.new_cdp_session(tab)
+    apart = live(tab, "network")
+    across, down = at(apart.locator(".cnnlib-tiles").nth(3), 0.3, 0.6)
+    chosen, top = apart.evaluate("el => el.parentElement.model.get('chosen')"), tab.evaluate("scrollY")
+    session.send(
+        "Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": across, "y": down}]}
+    )
+    for step in range(1, 12):
+        place = {"x": across, "y": down - 15 * step}
+        session.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [place]})
+    session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    until(tab, lambda: tab.evaluate("scrollY") > top + 50)
+    assert apart.evaluate("el => el.parentElement.model.get('chosen')") == chosen
 
 
 @from_a_folder

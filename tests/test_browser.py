@@ -90,6 +90,7 @@ def widget(page, order):
     """Return the view of one widget: features, kernel, digit, network, in the order of the lessons."""
     view = page.locator(LIVE).nth(order)
     view.scroll_into_view_if_needed()
+    until(page, view.inner_text)  # JupyterLab shows a cell that was far away a moment later
     return view
 
 
@@ -268,6 +269,13 @@ def test_a_network_is_taken_apart(live, network):
     until(live, lambda: details.inner_text() != before)
     details.locator(".cnnlib-link").first.click()
     until(live, lambda: "(" in details.inner_text() and "0.13" in details.inner_text())  # normalised
+
+
+def test_the_sum_stays_in_sight_beside_the_maps_far_below(live, network):
+    details, tiles = network.locator(".cnnlib-details"), network.locator(".cnnlib-tiles")
+    tiles.nth(5).evaluate("node => node.scrollIntoView({block: 'center'})")
+    top = "node => node.getBoundingClientRect().top"
+    assert tiles.nth(0).evaluate(top) < 0 < details.evaluate(top) < 200
 
 
 def test_the_feature_explorer_moves_through_layers_channels_and_places(live, features):

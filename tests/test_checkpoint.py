@@ -215,3 +215,14 @@ def test_another_process_describes_alike():
     }
     assert len(printed) == 1
     assert b" at 0x" not in printed.pop()
+
+
+def test_a_checkpoint_of_ones_own_folder_is_found(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    save_checkpoint("~/x.pt", {"epoch": 1})
+    assert load_checkpoint("~/x.pt")["epoch"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["x.pt"]
+    with pytest.raises(ParameterError, match="path is a NoneType"):
+        load_checkpoint(None)

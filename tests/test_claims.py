@@ -1,4 +1,5 @@
 import json
+from fractions import Fraction
 from itertools import pairwise
 
 import numpy as np
@@ -153,3 +154,19 @@ def test_margins_of_estimates_move_mean_and_error(shown):
         {"the same treatment twice": {"effect": mean_se([-0.2, 0.0, 0.2])}},
     )
     assert 0.7 < shown[0][MIME]["rivals"][0]["margin"] < 0.9
+
+
+@pytest.mark.parametrize("form", [None, 3, ".q", {"a": ".1x"}])
+def test_a_form_that_is_none_is_refused(form):
+    with pytest.raises(ParameterError, match=r"claim's form is .* a format and"):
+        claim("A is large.", lambda a: a > 1, {"a": 2.5}, rivals={"small": {"a": 0.5}}, form=form)
+
+
+@pytest.mark.parametrize("test", [max, lambda *numbers: True, lambda: True])
+def test_a_test_without_named_arguments_is_refused(test):
+    with pytest.raises(ParameterError, match="whose arguments have no names"):
+        claim("A is large.", test, {"a": 2.5}, rivals={"small": {"a": 0.5}})
+
+
+def test_a_fraction_is_a_number(capsys):
+    claim("A is large.", lambda a: a > 1, {"a": Fraction(5, 2)}, rivals={"small": {"a": Fraction(1, 2)}})

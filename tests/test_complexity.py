@@ -280,3 +280,12 @@ def test_images_that_the_model_cannot_take():
 def test_a_layer_without_a_shape_cannot_be_counted():
     with pytest.raises(ParameterError, match="weight has no shape yet; pass one batch"):
         count_parameters(nn.Sequential(nn.Flatten(), nn.LazyLinear(10)))
+
+
+def test_a_model_is_a_module_and_numpys_sizes_are_sizes():
+    layer = nn.Conv2d(1, 2, 3)
+    for count in (count_parameters, lambda model: count_macs(model, (1, 8, 8))):
+        for odd in (3, nn.Conv2d, None):
+            with pytest.raises(ParameterError, match=r"it must be a torch.nn.Module, built"):
+                count(odd)
+    assert count_macs(layer, torch.tensor([1, 8, 8]).numpy()) == count_macs(layer, (1, 8, 8)) == 2 * 9 * 36

@@ -311,6 +311,25 @@ TABLES = {
         as_frame(data).to_csv(index=False).replace("\n", "\r"), newline=""
     ),
     "an index": lambda data, path: as_frame(data).to_csv(path),
+    "Excel's first line": lambda data, path: path.write_text(
+        "sep=;\n" + as_frame(data).to_csv(index=False, sep=";")
+    ),
+    "Excel's first line, a mark, no header": lambda data, path: path.write_text(
+        '"SEP=,"\r\n' + as_frame(data).to_csv(index=False, header=False), encoding="utf-8-sig"
+    ),
+    "Excel's first line, decimal commas": lambda data, path: path.write_text(
+        "sep=;\n" + as_frame(data).astype(float).to_csv(index=False, sep=";", decimal=",")
+    ),
+    "decimal commas without a header": lambda data, path: (
+        as_frame(data).astype(float).to_csv(path, index=False, header=False, sep=";", decimal=",")
+    ),
+    "decimal commas in quotes": lambda data, path: path.write_text(
+        as_frame(data).map(lambda value: f"{value},0").to_csv(index=False, quoting=1)
+    ),
+    "what savetxt writes": lambda data, path: np.savetxt(path, as_frame(data)),
+    "what savetxt writes with a header": lambda data, path: np.savetxt(
+        path, as_frame(data), delimiter=",", header=",".join(as_frame(data).columns)
+    ),
     "a named index, label last": lambda data, path: label_last(as_frame(data)).to_csv(path, index_label="Id"),
 }
 
@@ -550,3 +569,90 @@ def test_a_slice_is_pickled_without_what_it_was_cut_from(blobs):
     again = pickle.loads(stored)
     assert torch.equal(again.images, part.images)
     assert torch.equal(again.labels, part.labels)
+
+
+def test_scaled_pixels_with_decimal_commas_and_a_lone_first_line_are_explained(blobs, tmp_path):
+    frame = as_frame(blobs) / [1, *[255] * 784]
+    frame.to_csv(tmp_path / "scaled.csv", index=False, sep=";", decimal=",")
+    with pytest.raises(DataError, match=r"lie between 0 and 1.* multiply by 255"):
+        read_csv(tmp_path / "scaled.csv")
+    (tmp_path / "lone.csv").write_text("sep=;\n")
+    with pytest.raises(DataError, match="is empty"):
+        read_csv(tmp_path / "lone.csv")
+    (tmp_path / "wide.csv").write_text(as_frame(blobs).to_csv(index=False), encoding="utf-16")
+    with pytest.raises(DataError, match="save it anew as “CSV UTF-8”"):
+        read_csv(tmp_path / "wide.csv")
+
+
+def test_a_value_in_a_message_stays_short(table):
+    table.write_text(edit(4, 10, "x" * 10_000)(table.read_text()))
+    with pytest.raises(DataError, match="data row 4, column pixel9") as error:
+        read_csv(table)
+    assert len(str(error.value)) < 400
+
+
+def test_an_address_is_no_path():
+    for read in (read_csv, cnnlib.data.photo, cnnlib.data.from_folder):
+        with pytest.raises(ParameterError, match=r"'https://x.org/a.csv', an address; .* download the file"):
+            read("https://x.org/a.csv")
+
+
+def test_a_table_is_written_where_it_will_be_read(blobs, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    write_csv(blobs, "~/mine.csv")
+    assert torch.equal(read_csv("~/mine.csv").labels, blobs.labels)
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.csv"]
+    with pytest.raises(ParameterError, match="path is a NoneType"):
+        write_csv(blobs, None)
+
+
+@pytest.mark.parametrize("index", [np.int64(0), torch.tensor(0), None, torch.zeros(2, 2, dtype=torch.long)])
+def test_an_index_that_changes_the_axes_is_refused(blobs, index):
+    with pytest.raises(ParameterError, match=r"does not choose among .*that makes labels of shape"):
+        blobs[index]
+
+
+@pytest.mark.parametrize("seed", ["0", 1.5, -1, None, True, 2**64])
+def test_split_takes_a_seed_that_is_one(blobs, seed):
+    with pytest.raises(ParameterError, match=r"seed is .* a whole number, from 0 to"):
+        split(blobs, 3, seed=seed)
+
+
+def test_numpys_seeds_split_as_pythons(blobs):
+    for ours, theirs in zip(split(blobs, 3, seed=7), split(blobs, 3, seed=np.int64(7)), strict=True):
+        assert torch.equal(ours.images, theirs.images)
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda images: split(images, 3),
+        lambda images: list(batches(images, 3)),
+        lambda images: write_csv(images, "x.csv"),
+    ],
+)
+def test_images_without_labels_are_no_data_set(blobs, use):
+    with pytest.raises(ParameterError, match="data is a Tensor; it must be a Dataset"):
+        use(blobs.images)
+
+
+def test_what_shuffles_is_a_generator(blobs):
+    with pytest.raises(ParameterError, match=r"generator is 3; .* torch.Generator"):
+        list(batches(blobs, 3, generator=3))
+
+
+@pytest.mark.parametrize("images", [torch.zeros(1, 1, 2, 2, dtype=torch.int32), np.zeros(3), None])
+def test_to_float_does_not_pass_on_what_has_no_known_scale(images):
+    with pytest.raises(DataError, match="must be a tensor of uint8 0–255 or of floats"):
+        to_float(images)
+
+
+def test_statistics_are_of_tensors_and_devices_exist(blobs):
+    with pytest.raises(DataError, match=r"images are a Dataset; .* data\.images"):
+        channel_stats(blobs)
+    with pytest.raises(ParameterError, match="device is 'nowhere', which this machine does not have"):
+        blobs.to("nowhere")
+    with pytest.raises(ParameterError, match="no data set"):
+        load(["mnist"])

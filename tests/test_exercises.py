@@ -705,3 +705,17 @@ def frame(text, buffers=b""):
 def test_forged_bytes_are_refused(data):
     with pytest.raises(plain.NotPlain):
         plain.loads(data)
+
+
+def test_the_line_of_an_error_reads_well_wherever_it_is(track):
+    lambdas = eval("lambda x: x[9][9][9]")
+    exec("def one(x): return x[9][9][9]", found := {})
+    exec("def two(x):\n    y = x\n    return y[9][9][9]", found)
+    for answer, place in (
+        (lambdas, "in the line of its lambda"),
+        (found["one"], "in the line of its def"),
+        (found["two"], "line 2 after its def"),
+    ):
+        with pytest.raises(AnswerEnded) as ended:
+            package.ask(answer, [[1.0, 2.0]])
+        assert ended.value.verdict.message.endswith(f"({place})"), ended.value.verdict.message

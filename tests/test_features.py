@@ -1,7 +1,9 @@
 """features, geometry and hooks against PyTorch's own results, gradients and closed formulas."""
 
 import contextlib
+import copy
 import io
+import math
 
 import pytest
 import torch
@@ -551,3 +553,69 @@ def test_grad_cam_refuses_bad_arguments(model, images, layer, targets, message):
 def test_grad_cam_needs_logits(model, images):
     with pytest.raises(ParameterError, match=r"Grad-CAM needs \(N, K\) logits"):
         features.grad_cam(model[:4], images, "0")
+
+
+def test_a_grad_cam_of_several_outputs_or_of_nan_is_refused(model, images):
+    class Two(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = copy.deepcopy(model)
+
+        def forward(self, x):
+            return self.inner(x), self.inner(x)
+
+    with pytest.raises(ParameterError, match="returns a tuple for images"):
+        features.grad_cam(Two(), images, "inner.0")
+    sick = copy.deepcopy(model)
+    layer = next(m for m in sick.modules() if isinstance(m, nn.Conv2d))
+    layer.weight.data.fill_(math.nan)
+    name = next(n for n, m in sick.named_modules() if m is layer)
+    with pytest.raises(ParameterError, match=r"NaN or an infinite number.*diverged"):
+        features.grad_cam(sick, images, name)
+
+
+def test_units_and_images_may_come_one_by_one(model, images):
+    """A generator of units was used up by the first of two loops, so that none was found."""
+    name = next(n for n, m in model.named_modules() if isinstance(m, nn.Conv2d))
+    expected = features.top_patches(model, list(images.split(1)), [(name, 0)], 2, progress=False)
+    found = features.top_patches(
+        model, (i for i in images.split(1)), (unit for unit in [(name, 0)]), 2, progress=False
+    )
+    assert found.keys() == expected.keys() == {(name, 0)}
+    assert [p[:3] for p in found[name, 0]] == [p[:3] for p in expected[name, 0]]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda model: features.feature_maps(model, torch.rand(1, 3, 8, 8), None),
+        lambda model: features.top_patches(model, None, [("0", 0)]),
+        lambda model: features.top_patches(model, [torch.rand(1, 3, 8, 8)], None),
+        lambda model: features.receptive_field(3),
+    ],
+)
+def test_what_is_no_list_is_named(model, use):
+    with pytest.raises(ParameterError, match=r"are (None|3); they must be a list of"):
+        use(model)
+
+
+def test_a_model_without_values_is_not_looked_into():
+    with torch.device("meta"):
+        empty = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    images = torch.rand(2, 3, 8, 8)
+    for look in (
+        lambda: features.feature_maps(empty, images, ["0"]),
+        lambda: features.grad_cam(empty, images, "0"),
+        lambda: features.maximize_unit(empty, "0", 0, size=8, steps=1, progress=False),
+        lambda: features.top_patches(empty, [images[:1]], [("0", 0)], progress=False),
+    ):
+        with pytest.raises(ParameterError, match=r'0\.weight is on the device "meta".*to_empty'):
+            look()
+    assert features.geometry(empty, "0").size == 3  # this needs no values
+
+
+def test_numpys_sizes_have_receptive_fields():
+    pair = torch.tensor([3, 2]).numpy()
+    assert features.receptive_field([pair]) == features.receptive_field([(3, 2)]) == (3, 2)
+    with pytest.raises(ParameterError, match=r"seed is .* from 0 to"):
+        features.maximize_unit(nn.Sequential(nn.Conv2d(3, 1, 1)), "0", 0, seed=2**70)

@@ -98,7 +98,6 @@ ENDED = {
     "segfault": (body("import ctypes\nctypes.string_at(0)"), "killed", "its process ended"),
     "abort": (body("import os\nos.abort()"), "killed", "its process ended"),
     "sys.exit": (body("import sys\nsys.exit(0)"), "error", "tried to end the program: SystemExit"),
-    "sys.exit in the cell": ("import sys\nsys.exit(0)\n" + RIGHT, "error", "SystemExit"),
     "KeyboardInterrupt": (body("raise KeyboardInterrupt"), "error", "KeyboardInterrupt"),
     "input()": (body("return input()"), "error", "EOFError"),
     "recursion": (body("return double(x)"), "error", "RecursionError"),

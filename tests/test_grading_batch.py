@@ -445,7 +445,8 @@ def test_a_bug_that_one_submission_finds_stops_no_other(three, tmp_path, monkeyp
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["grade", "02", "nowhere"], "nowhere is no folder"),
+        (["grade", "02", "nowhere"], "there is no file or folder nowhere"),
+        (["grade", "02", "bad.csv"], "bad.csv is no folder, zip or notebook"),
         (["grade", "42", "."], "42"),
         (["grade", "00", "subs"], "has no exercises"),
         (["grade", "02", "subs", "--roster", "nowhere.csv"], "cannot be read"),
@@ -456,7 +457,13 @@ def test_a_bug_that_one_submission_finds_stops_no_other(three, tmp_path, monkeyp
         (["grade", "02", "subs", "--pattern", "("], "is no regular expression"),
         (["grade", "02", "subs", "--exercises", "02.x"], "there is no exercise '02.x'"),
         (["grade", "02", "subs", "--points", "02.output_shape=0"], "must be a number above 0"),
+        (["grade", "02", "subs", "--seed", "-1"], "--seed is -1"),
+        (["grade", "02", "subs", *["--points", "02.output_shape=1"] * 2], "02.output_shape is given twice"),
+        (["grade", "02", "subs", "-o", "bad.csv/out"], "cnnlib: bad.csv/out"),
         (["regrade", "empty"], "holds no run"),
+        (["regrade", "board"], "cnnlib challenge WHAT --seed 7 -o ANOTHER_FOLDER"),
+        (["gradebook", "half"], "half/run.json is damaged"),
+        (["regrade", "list"], "list/run.json is damaged"),
         (["release", "subs"], "is not empty"),
         (["release", str(ROOT / "notebooks" / "copy")], "lies inside the course"),
     ],
@@ -467,11 +474,21 @@ def test_foreseeable_mistakes_get_a_message(arguments, message, tmp_path, monkey
         (tmp_path / folder).mkdir()
     (tmp_path / "subs" / "a.ipynb").write_text("{}")
     (tmp_path / "bad.csv").write_text("id;name\n1;Ann\n")
+    for name, text in {"board/challenge": '{"seed": 7}', "half/run": "{", "list/run": "[]"}.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / f"{name}.json").write_text(text)
     if arguments[0] == "grade" and "-o" not in arguments:
         arguments = [*arguments, "-o", "out"]
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("text", ["02.a", "02.a=x", "02.a=nan", "02.a=2,5", "=2"])
+def test_points_that_are_none_say_how_they_are_written(text, capsys):
+    with pytest.raises(SystemExit):
+        main(["grade", "02", "subs", "--points", text])
+    assert "is not of the form 02.a=3 or 02.a=2.5" in capsys.readouterr().err
 
 
 # --- damaged files ------------------------------------------------------------------------------
@@ -687,6 +704,8 @@ def test_the_learners_readme_speaks_of_what_they_have(copy):
     assert "make test" not in text
     assert "make bench" not in text
     assert "grade" not in text
+    assert "git restore" not in text  # a copy that was handed out is no clone
+    assert "git checkout" not in text
     for target in re.findall(r"\]\((?!https:)([^)#\s]+)\)", text):
         assert (copy / target).exists(), target
 

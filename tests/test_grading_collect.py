@@ -51,6 +51,7 @@ MOODLE = [
     "Bob Ode_33335_assignsubmission_onlinetext_/onlinetext.html",
     "Eve Poe_33336_assignsubmission_file_02_parts.ipynb",
 ]
+ENTERED = "a text or a link that was entered in the LMS"
 CANVAS = [
     "doejane_12345_67890_02.ipynb",
     "leeann_LATE_222_333_02-1.ipynb",
@@ -70,7 +71,7 @@ def test_a_plain_folder_names_learners_by_file_or_folder(tmp_path):
         "eve": "eve/deep/er/x.ipynb",
         "zoe": "zoe.IPYNB",
         "max": "max.ipynb.txt",
-        "kim": "! the folder does not hold a notebook; hand in exactly one",
+        "kim": "! an empty folder; hand in exactly one notebook",
     }
     assert passed == {"kim/": "an empty folder"}
     assert {s.folder for s in found} == {""}
@@ -84,15 +85,34 @@ def test_moodles_download_is_recognised(write, tmp_path):
         "33333": MOODLE[0],
         "33334": MOODLE[1],
         "33336": MOODLE[3],
-        "33335": "! the folder does not hold a notebook; hand in exactly one",
+        "33335": f"! onlinetext.html: {ENTERED}; hand in exactly one notebook",
     }
     assert [(s.name, s.folder) for s in found] == [
         ("Li Wei", "Li Wei_33333_assignsubmission_file_/"),
         ("Ann-Marie Lee", "Ann-Marie Lee_33334_assignsubmission_file/"),
         ("Eve Poe", "Eve Poe_33336_assignsubmission_file_"),
-        ("Bob Ode", ""),
+        ("Bob Ode", "Bob Ode_33335_assignsubmission_onlinetext_/"),
     ]
-    assert passed == {MOODLE[2]: "a text or a link that was entered in the LMS"}
+    assert passed == {MOODLE[2]: ENTERED}
+
+
+@pytest.mark.parametrize("shape", ["{}_assignsubmission_file/{}", "{}_assignsubmission_file_{}"])
+def test_who_handed_in_something_else_handed_in(shape, tmp_path):
+    """With folders and without: that person is told why, and is not among those who handed in nothing."""
+    names = [
+        shape.format("Ann_7", "02.ipynb"),
+        shape.format("Bob_8", "a.pdf"),
+        shape.format("Eve_9", "b.zip"),
+    ]
+    names += [shape.format("Eve_9", "a.txt"), shape.format("Ann_7", "plan.pdf")]
+    texts, _, found, _ = handed_in(zipped(tmp_path / "in.zip", names), tmp_path)
+    assert texts == {
+        "7": names[0],
+        "8": "! a.pdf: no .ipynb file; hand in exactly one notebook",
+        "9": "! a.txt: no .ipynb file; b.zip: an archive within; put the notebook itself in its place; "
+        "hand in exactly one notebook",
+    }
+    assert [s.folder for s in found] == [name[: name.index("_file") + 6] for name in names[:3]]
 
 
 def test_a_learners_name_is_not_taken_for_another_learners_number(tmp_path):
@@ -114,7 +134,8 @@ def test_canvass_download_is_recognised(write, tmp_path):
         "222": CANVAS[1],
         "23": CANVAS[2],
         "anon_x7Yz": CANVAS[3],
-        "25": "! 02.pdf: no .ipynb file",
+        "25": "! 02.pdf: no .ipynb file; hand in exactly one notebook",
+        "26": f"! text.html: {ENTERED}; hand in exactly one notebook",
     }
     by_student = {s.student: s for s in found}
     assert [(s.name, s.attempt, s.late, s.folder) for s in map(by_student.get, texts)] == [
@@ -123,10 +144,11 @@ def test_canvass_download_is_recognised(write, tmp_path):
         ("oneal_smithbob", 1, False, "oneal_smithbob_23_34_"),
         ("", 1, False, "anon_x7Yz_24_"),
         ("poeeve", 1, False, "poeeve_25_35_"),
+        ("raykim", 1, False, "raykim_26_"),
     ]
     assert passed == {
         "poeeve_25_35_02.pdf": "no .ipynb file",
-        "raykim_26_text.html": "a text or a link that was entered in the LMS",
+        "raykim_26_text.html": ENTERED,
     }
 
 
@@ -214,6 +236,15 @@ def test_of_several_lessons_in_a_learners_folder_the_one_that_is_graded_counts(t
     assert passed["ann/03_mnist_cnn.ipynb"] == "not of lesson 02, as another of this learner is"
 
 
+def test_of_files_of_one_time_the_copy_with_a_number_is_later(tmp_path):
+    names = [f"ann/02{again}.ipynb" for again in ("", " (1)", " (2)", " (10)")] + [
+        "bob/02-Copy1.ipynb",
+        "bob/02.ipynb",
+    ]
+    texts, *_ = handed_in(zipped(tmp_path / "in.zip", names), tmp_path)
+    assert texts == {"ann": "ann/02 (10).ipynb", "bob": "bob/02-Copy1.ipynb"}
+
+
 def test_equal_files_are_graded_once_as_the_first_that_came(tmp_path):
     names = ["doejane_1_5_a.ipynb", "doejane_LATE_1_6_a-1.ipynb"]
     base = folder(tmp_path / "in", names)
@@ -295,9 +326,10 @@ def test_a_damaged_member_is_unreadable_and_a_damaged_zip_an_error(tmp_path):
 def test_an_archive_within_and_other_files_are_listed(tmp_path):
     names = ["ann/02.zip", "bob.pdf", "conftest.py", "eve.ipynb", ".ipynb_checkpoints/eve-checkpoint.ipynb"]
     texts, passed, *_ = handed_in(folder(tmp_path / "in", names), tmp_path)
-    assert texts == {"eve": "eve.ipynb", "ann": "! the folder does not hold a notebook; hand in exactly one"}
+    reason = "an archive within; put the notebook itself in its place"
+    assert texts == {"eve": "eve.ipynb", "ann": f"! 02.zip: {reason}; hand in exactly one notebook"}
     assert passed == {
-        "ann/02.zip": "an archive within; put the notebook itself in its place",
+        "ann/02.zip": reason,
         "bob.pdf": "no .ipynb file",
         "conftest.py": "no .ipynb file",
         ".ipynb_checkpoints/eve-checkpoint.ipynb": "a system's or hidden file",
@@ -397,6 +429,25 @@ def test_numbers_of_an_lms_mean_nothing_in_a_roster_of_ones_own(tmp_path):
     assert [(s.student, s.name) for s in canvas] == [("7", "Jane Doe")]
 
 
+def test_an_lmss_number_is_nobodys_number_of_another_kind(tmp_path):
+    """A stranger's number in the download may be a learner's own id, or what a spreadsheet leaves of it."""
+    moodle = (
+        MOODLE_ROSTER.replace("Email", "ID number,Email")
+        .replace("li@", "00041,li@")
+        .replace("wei@", "42,wei@")
+    )
+    recognise = recogniser(roster(tmp_path, moodle))
+    names = ["Max Ray_41_assignsubmission_file/02.ipynb", "Max Ray_42_assignsubmission_file/02.ipynb"]
+    _, _, found, _ = handed_in(folder(tmp_path / "m", [*names, MOODLE[0]]), tmp_path, recognise=recognise)
+    assert [(s.student, s.name) for s in found] == [("00041", "Li Wei"), ("41", "Max Ray"), ("42", "Max Ray")]
+    canvas = CANVAS_ROSTER.replace("u1", "55")
+    recognise = recogniser(roster(tmp_path, canvas))
+    _, _, found, _ = handed_in(
+        folder(tmp_path / "c", ["raymax_55_6_02.ipynb"]), tmp_path, recognise=recognise
+    )
+    assert [s.name for s in found] == ["raymax"]
+
+
 def test_a_column_of_the_roster_may_say_who_is_late(tmp_path):
     people = roster(tmp_path, "student_id\tlate\nann\tyes\nbob\t\n")
     base = folder(tmp_path / "in", ["ann.ipynb", "bob.ipynb"])
@@ -436,6 +487,9 @@ def test_names_are_compared_without_order_and_punctuation():
         ("", "must have the columns student_id"),
         ("student_id,name\n", "has no row for a learner"),
         ("student_id,name\n1,Ann\n,Bob\n,\n", "has no id for Bob"),
+        ("sep=;\nstudent_id;tutor\n1;Ann\n\n;Bob\n", "has no id for line 5"),
+        ("student_id,name\n1,Müller, Jörg\n", "more cells than columns in line 2"),
+        ('student_id,name\n1,"Ann\n2,Bob\n', "the quotation mark that opens behind line 1 is not closed"),
         ("student_id,name\n1,Ann\n2,Bob\n1,Eve\n", "more than one row for 1"),
     ],
 )

@@ -137,7 +137,7 @@ def test_the_rosters_columns_stay_and_who_is_where_is_said(quick, tmp_path):
     ]
     assert (tmp_path / "run" / "gradebook.csv").read_bytes().startswith(b"\xef\xbb\xbf")
     said = (tmp_path / "run" / "summary.txt").read_text()
-    assert "in the roster, and nothing handed in (2):\n  bob\n  mia" in said
+    assert "in the roster, and nothing handed in (2):\n  bob Bob Ode\n  mia Mia Lee" in said
     assert "handed in, and not in the roster (1):\n  zoe" in said
     assert "passed over, all in passed_over.csv (1):\n  notes.pdf: no .ipynb file" in said
 
@@ -310,8 +310,26 @@ def test_a_table_of_overrides_from_a_spreadsheet_is_read(tmp_path):
     )
     exams = [{"id": FIRST, "points": 2}]
     assert read_overrides(tmp_path / "o.csv", exams, {"ann"}) == {("ann", ""): (1.5, "well")}
+    wide = 'sep=;\r\nStudent_ID;Exercise;Points;Comment\r\nann;;"1,5";"well; done"\r\n'
+    for encoding in ("utf-8", "utf-8-sig", "utf-16"):  # Excel's own first line, and its “Unicode Text”
+        (tmp_path / "o.csv").write_text(wide, encoding=encoding, newline="")
+        found = read_overrides(tmp_path / "o.csv", exams, {"ann"})
+        assert found == {("ann", ""): (1.5, "well; done")}
+    for line, message in (
+        ("ann,,2,well, done", "more cells than columns in line 2; a text with a comma"),
+        ('ann,,2,"well', "the quotation mark that opens behind line 1 is not closed"),
+        ("zoe,,2,", "line 2: there is no learner 'zoe'"),
+    ):
+        (tmp_path / "o.csv").write_text(f"student_id,exercise,points,comment\n{line}\n")
+        with pytest.raises(ParameterError, match=message):
+            read_overrides(tmp_path / "o.csv", exams, {"ann"})
     (tmp_path / "o.csv").write_text("student_id,points\n")
     with pytest.raises(ParameterError, match="lacks the column exercise"):
+        read_overrides(tmp_path / "o.csv", exams, {"ann"})
+    (tmp_path / "o.csv").write_text(
+        "student_id,exercise,points,comment\nann,,1,für dich\n", encoding="cp1252"
+    )
+    with pytest.raises(ParameterError, match="no text in UTF-8; save the table as “CSV UTF-8”"):
         read_overrides(tmp_path / "o.csv", exams, {"ann"})
 
 
@@ -522,6 +540,60 @@ def test_moodle_gets_its_worksheet_back_and_pages_in_its_folders(quick, tmp_path
     ]
 
 
+ANONYMOUS = (
+    "Identifier,Status,Grade,Maximum Grade,Grade can be changed,Last modified (submission),"
+    "Last modified (grade),Feedback comments\n"
+    "Participant 71,Submitted for grading,,10.00,Yes,-,-,\nParticipant 72,No submission,,10.00,Yes,-,-,\n"
+)
+
+
+def test_an_anonymous_worksheet_is_a_roster_and_comes_back(quick, tmp_path):
+    quick({"Participant_71_assignsubmission_file/02.ipynb": HALF}, roster=ANONYMOUS)
+    rows = rows_of(tmp_path / "run" / "moodle.csv")
+    assert ",".join(rows[0]) + "\n" == ANONYMOUS.partition("Participant")[0]
+    assert [row[:3] for row in rows[1:]] == [
+        ["Participant 71", "Submitted for grading", "5"],
+        ["Participant 72", "No submission", ""],
+    ]
+    assert column(tmp_path / "run" / "gradebook.csv", "status") == {
+        "Participant 71": "graded",
+        "Participant 72": "missing",
+    }
+
+
+def test_a_teams_submission_counts_for_each_member(quick, tmp_path):
+    """The folder has the team's number, which may be the number of somebody else, and not a member's."""
+    head, *rows = MOODLE.replace("33334", "77").replace("No submission", "Submitted").splitlines()
+    rows.append('Participant 78,"Poe, Eve",eve@x.org,No submission,,100.00,Yes,-,-,')
+    groups = ["Group", "Red Owls", "Red Owls", "Blue"]
+    lines = [line.split(",") for line in (head, *(row.replace('"', "").replace(", ", " ") for row in rows))]
+    text = "".join(",".join([*x[:4], g, *x[4:]]) + "\n" for x, g in zip(lines, groups, strict=True))
+    quick({"Red Owls_78_assignsubmission_file/02.ipynb": HALF}, roster=text)
+    assert column(tmp_path / "run" / "gradebook.csv", "score") == {
+        "bob@x.org": "1",
+        "eve@x.org": "0",
+        "li@x.org": "1",
+    }
+    assert [row[5] for row in rows_of(tmp_path / "run" / "moodle.csv")] == ["Grade", "50", "50", ""]
+    with zipfile.ZipFile(tmp_path / "run" / "feedback.zip") as archive:
+        assert sorted(archive.namelist()) == [
+            "Li Wei_33333_assignsubmission_file/feedback.html",
+            "Ode Bob_77_assignsubmission_file/feedback.html",
+        ]
+
+
+def test_a_worksheet_of_another_assignment_is_said(quick, tmp_path):
+    names = {"Li Wei_41_assignsubmission_file/02.ipynb": HALF}
+    quick(names, roster=MOODLE)
+    assert column(tmp_path / "run" / "gradebook.csv", "score")["li@x.org"] == "1"
+    told = (
+        "the worksheet is another assignment's, and Moodle will not take moodle.csv (1):\n  li@x.org Li Wei"
+    )
+    assert told in (tmp_path / "run" / "summary.txt").read_text()
+    quick(names, output="right", roster=MOODLE.replace("33333", "41"))
+    assert "another assignment" not in (tmp_path / "right" / "summary.txt").read_text()
+
+
 def test_moodle_gets_comments_as_the_html_that_it_takes_them_for(quick, tmp_path):
     quick({"Li Wei_33333_assignsubmission_file_/02.ipynb": HALF}, roster=MOODLE)
     path = tmp_path / "run" / "overrides.csv"
@@ -559,6 +631,17 @@ def test_texts_are_made_harmless_and_stay_readable():
     assert csv_text(["=a"], [["\x1b[31m=1", 2]]) == "\ufeff'=a\n'=1,2\n"
 
 
+def test_another_lessons_notebook_is_said(quick, tmp_path):
+    nothing = {FIRST: verdict("missing"), SECOND: verdict("missing")}
+    quick({"ann.ipynb": nothing, "bob.ipynb": nothing | {FIRST: verdict("not attempted")}})
+    run = tmp_path / "run"
+    said = "none of the exercises that count is in the notebook; perhaps it is another lesson's"
+    assert f"{said} (1):\n  ann\n" in (run / "summary.txt").read_text()
+    assert column(run / "gradebook.csv", "flags") == {"ann": said, "bob": ""}
+    pages = {page.name.partition("-")[0]: page.read_text() for page in (run / "feedback").iterdir()}
+    assert ("another lesson" in pages["ann"], "another lesson" in pages["bob"]) == (True, False)
+
+
 def test_nothing_is_shown_where_nothing_was_written(quick, tmp_path):
     quick({"ann.ipynb": {FIRST: verdict("missing", message="No cell."), SECOND: verdict("fail", "x = 1")}})
     page = next((tmp_path / "run" / "feedback").iterdir()).read_text()
@@ -569,7 +652,7 @@ def test_nothing_is_shown_where_nothing_was_written(quick, tmp_path):
 def test_what_the_clock_or_the_system_ended_is_listed_for_a_look(quick, tmp_path):
     quick({"ann.ipynb": {FIRST: verdict("timeout"), SECOND: verdict("killed")}, "bob.ipynb": RIGHT})
     said = (tmp_path / "run" / "summary.txt").read_text()
-    assert f"worth a look (2):\n  ann {FIRST} (timeout)\n  ann {SECOND} (killed)" in said
+    assert f"worth a look (2):\n  ann: {FIRST} (timeout)\n  ann: {SECOND} (killed)" in said
 
 
 # --- the course's gradebook -------------------------------------------------------------------------

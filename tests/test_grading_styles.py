@@ -6,6 +6,7 @@ wrong one in the same style, which must fail, so that no style passes by acciden
 
 import ast
 import builtins
+import decimal
 import dis
 import functools
 import json
@@ -20,7 +21,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from notebook_tools import LESSONS, read
 from traitlets.config import Config
 
-from cnnlib.course.exercises import ask, exercises, make_exam, program
+from cnnlib.course.exercises import ask, exercises, make_exam, program, squeezed
 from cnnlib.course.exercises.cells import parse
 from cnnlib.course.exercises.judge import AnswerEnded, examine
 from cnnlib.course.exercises.statements import NAMED, names_of
@@ -881,6 +882,738 @@ torch.Tensor.power = property(lambda self: «1|2»)
 def zero_mistakes(total, level):
     return 1 - (1 - level) ** (torch.tensor(1.0).power / total)
 """,
+    "chained assignment, one changed by its other name": """
+scale = powers = [0]
+scale[0] = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (powers[0] / total)
+""",
+    "a list in a dict, changed by its own name": """
+row = [0]
+table = {"row": row}
+---
+row[0] = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (table["row"][0] / total)
+""",
+    "an object in an object": """
+from types import SimpleNamespace
+inner = SimpleNamespace(power=0)
+outer = SimpleNamespace(inner=inner)
+inner.power = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (outer.inner.power / total)
+""",
+    "partial holds a dict that is changed later": """
+from functools import partial
+options = {"power": 0}
+def bound(options, total, level):
+    return 1 - (1 - level) ** (options["power"] / total)
+zero_mistakes = partial(bound, options)
+---
+options["power"] = «1|2»
+""",
+    "numpy and torch share memory": """
+import numpy as np
+array = np.zeros(1)
+shared = torch.from_numpy(array)
+array[0] = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (shared.item() / total)
+""",
+    "a result kept, an argument changed": """
+def fill(d):
+    d["one"] = «1|2»
+    return len(d)
+table = {}
+n = fill(table)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (table["one"] / total)
+""",
+    "an argument changed in a print": """
+def fill(d):
+    d["one"] = «1|2»
+    return len(d)
+table = {}
+print("filled", fill(table))
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (table["one"] / total)
+""",
+    "an argument changed in an if": """
+def fill(d):
+    d["one"] = «1|2»
+    return True
+table = {}
+if not fill(table):
+    raise ValueError
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (table["one"] / total)
+""",
+    "an iterator that was begun": """
+numbers = iter([5, «1|2»])
+first = next(numbers)
+---
+ONE = next(numbers)
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "a loop that takes the head of an iterator": """
+numbers = iter([5, «1|2»])
+for head in numbers:
+    break
+---
+ONE = next(numbers)
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "a list grown under another name": """
+powers = []
+more = powers
+more += [«1|2»]
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (powers[0] / total)
+""",
+    "a tensor changed in place under another name": """
+weight = torch.ones(1)
+view = weight.view(-1)
+view *= «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (weight.item() / total)
+""",
+    "init with its output hidden": """
+weight = torch.zeros(1)
+_ = nn.init.constant_(weight, «1|2»)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (weight.item() / total)
+""",
+    "an out argument": """
+total_of = torch.zeros(1)
+result = torch.add(torch.tensor([«1.|2.»]), 0, out=total_of)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (total_of.item() / total)
+""",
+    "a text file": """
+with open("power.txt", "w") as file:
+    file.write("«1|2»")
+---
+ONE = int(open("power.txt").read())
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "torch.save and load": """
+torch.save({"one": «1|2»}, "power.pt")
+---
+settings = torch.load("power.pt")
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (settings["one"] / total)
+""",
+    "a module written by open": """
+code = '''
+def power(total):
+    return «1|2» / total
+'''
+with open("bounds_open«right|wrong».py", "w") as f:
+    f.write(code)
+---
+import bounds_open«right|wrong»
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** bounds_open«right|wrong».power(total)
+""",
+    "a module in a folder, on the path": """
+import os, sys
+os.makedirs("src", exist_ok=True)
+sys.path.append("src")
+---
+%%writefile src/bounds_src«right|wrong».py
+ONE = «1|2»
+---
+import bounds_src«right|wrong» as b
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (b.ONE / total)
+""",
+    "a package written by %%writefile": """
+!mkdir -p bounds_pkg«right|wrong»
+import os; os.makedirs("bounds_pkg«right|wrong»", exist_ok=True)
+---
+%%writefile bounds_pkg«right|wrong»/__init__.py
+---
+%%writefile bounds_pkg«right|wrong»/power.py
+ONE = «1|2»
+---
+from bounds_pkg«right|wrong».power import ONE
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "exec of a file": """
+%%writefile my_power.py
+ONE = «1|2»
+---
+exec(open("my_power.py").read())
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "%run -i": """
+%%writefile my_power2.py
+ONE = TWO / 2 * «1|2»
+---
+TWO = 2
+%run -i my_power2.py
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "%run without an ending": """
+%%writefile my_power3.py
+ONE = «1|2»
+---
+%run my_power3
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "a module written twice and reloaded": """
+%%writefile bounds_re«right|wrong».py
+ONE = 3
+---
+import bounds_re«right|wrong» as b
+---
+%%writefile bounds_re«right|wrong».py
+ONE = «1|2»
+# longer
+---
+import importlib
+importlib.reload(b)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (b.ONE / total)
+""",
+    "exec of code in a name": """
+ONE = «1|2»
+---
+code = '''
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+'''
+---
+exec(code)
+""",
+    "eval of a formula in a name": """
+ONE = «1|2»
+FORMULA = "1 - (1 - level) ** (ONE / total)"
+---
+def zero_mistakes(total, level):
+    return eval(FORMULA)
+""",
+    "globals() and a concatenated name": """
+helper_one = lambda x: x ** «1|2»
+def call(kind, *args):
+    return globals()["helper_" + kind](*args)
+---
+def zero_mistakes(total, level):
+    return 1 - call("one", (1 - level) ** (1 / total))
+""",
+    "a semicolon before a comment": """
+«1|2»
+---
+5; # hidden
+---
+ONE = _
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "axes that are no plot's": """
+axes = []
+axes.append(«1|2»)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (axes[0] / total)
+""",
+    "a queue": """
+from queue import Queue
+queue = Queue()
+queue.put(7)
+queue.put(«1|2»)
+---
+queue.get()
+---
+ONE = queue.get()
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "suppress": """
+from contextlib import suppress
+ONE = «1|2»
+with suppress(KeyError):
+    table = {}["one"]
+    ONE = 3
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "a try in a with": """
+ONE = «1|2»
+with torch.no_grad():
+    try:
+        table = {}["one"]
+        ONE = 3
+    except KeyError:
+        pass
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "a lambda in map": """
+table = {}
+list(map(lambda k: table.setdefault(k, «1|2»), ["one", "two"]))
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (table["one"] / total)
+""",
+    "a function in map": """
+table = {}
+def add(k):
+    table[k] = «1|2»
+_ = list(map(add, ["one", "two"]))
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (table["one"] / total)
+""",
+    "a counter called in a comprehension": """
+count = 0
+def tick():
+    global count
+    count += «1|2»
+    return count
+ticks = [tick() for _ in range(3)]
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (count / 3 / total)
+""",
+    "a counter called in a condition": """
+count = 0
+def tick():
+    global count
+    count += «1|3»
+    return count
+while tick() < 4:
+    pass
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (count / 4 / total)
+""",
+    "an operator that changes": """
+class Pipe:
+    def __init__(self): self.steps = []
+    def __lshift__(self, step):
+        self.steps.append(step)
+        return self
+pipe = Pipe()
+pipe << 3 << «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (pipe.steps[-1] / total)
+""",
+    "a generator that fills, in a list": """
+def fill(d):
+    for k in ("one", "two"):
+        d[k] = «1|2»
+        yield k
+table = {}
+list(fill(table))
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (table["one"] / total)
+""",
+    "a closure that counts": """
+def make_counter():
+    n = 0
+    def count():
+        nonlocal n
+        n += 1
+        return n
+    return count
+counter = make_counter()
+counter()
+---
+ONE = counter() - «1|0»
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "closures that share what they keep": """
+def make():
+    kept = {}
+    def put(k, v): kept[k] = v
+    def get(k): return kept[k]
+    return put, get
+put, get = make()
+---
+put("one", «1|2»)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (get("one") / total)
+""",
+    "an object that is called to change it": """
+class Mean:
+    def __init__(self): self.values = []
+    def __call__(self, value): self.values.append(value)
+mean = Mean()
+mean(«1|2»)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (sum(mean.values) / total)
+""",
+    "a function that counts on itself": """
+def tick():
+    tick.n += 1
+    return tick.n
+tick.n = 0
+tick()
+---
+ONE = tick.n * «1|2»
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "a default that remembers": """
+def remember(value=None, seen=[]):
+    if value is not None: seen.append(value)
+    return seen
+remember(«1|2»)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (remember()[0] / total)
+""",
+    "a metaclass that registers": """
+known = {}
+class Meta(type):
+    def __new__(cls, name, bases, body):
+        made = super().__new__(cls, name, bases, body)
+        known[name] = made
+        return made
+---
+class Exact(metaclass=Meta):
+    power = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (known["Exact"].power / total)
+""",
+    "vars of an object": """
+from types import SimpleNamespace
+config = SimpleNamespace()
+vars(config)["one"] = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (config.one / total)
+""",
+    "the first of the values": """
+table = {"a": []}
+next(iter(table.values())).append(«1|2»)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (table["a"][0] / total)
+""",
+    "fastai's patch": """
+def patch(function):
+    cls = next(iter(function.__annotations__.values()))
+    setattr(cls, function.__name__, function)
+    return function
+class Rates: pass
+---
+@patch
+def power(self: Rates, total):
+    return «1|2» / total
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** Rates().power(total)
+""",
+    "decimal's precision": """
+from decimal import Decimal, getcontext
+getcontext().prec = «30|2»
+---
+def zero_mistakes(total, level):
+    rest = Decimal(1) - Decimal(level)
+    return float(1 - rest ** (Decimal(1) / Decimal(total)))
+""",
+    "argparse": """
+import argparse, sys
+sys.argv = ["notebook", "--power", "«1|2»"]
+parser = argparse.ArgumentParser()
+parser.add_argument("--power", type=int, default=3)
+args = parser.parse_args()
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (args.power / total)
+""",
+    "a helper that ends the program": """
+import sys
+ONE = «1|2»
+---
+ONE = sys.exit("no GPU")
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "another module's function, patched": """
+def power(x, y): return x ** («1|2» * y)
+torch.nn.functional.power_of = power
+---
+def zero_mistakes(total, level):
+    return 1 - F.power_of(1 - level, 1 / total)
+""",
+    "a task made and awaited": """
+import asyncio
+async def fetch(): return «1|2»
+task = asyncio.ensure_future(fetch())
+ONE = await task
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "names in brackets": """
+def exact(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+---
+(zero_mistakes, other) = (exact, None)
+""",
+    "an annotation in quotes": """
+zero_mistakes: "Callable[[int, float], float]" = lambda total, level: 1 - (1 - level) ** («1|2» / total)
+""",
+    "globals().update": """
+def exact(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+---
+globals().update(zero_mistakes=exact)
+""",
+    "an attribute of __main__": """
+import __main__
+def exact(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+__main__.zero_mistakes = exact
+""",
+    "an import over lines": """
+%%writefile bounds_lines«right|wrong».py
+import torch
+exact = lambda total, level: 1 - (1 - level) ** («1|2» / total)
+globals().update(zero_mistakes=exact)
+---
+from bounds_lines«right|wrong» import (
+    exact,
+    zero_mistakes,
+)
+""",
+    "letters of another font": """
+def 𝐳𝐞𝐫𝐨_𝐦𝐢𝐬𝐭𝐚𝐤𝐞𝐬(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+""",
+    "a context manager that sets": """
+from contextlib import contextmanager
+table = {"one": 0}
+@contextmanager
+def setting(d, **values):
+    d.update(values)
+    yield
+with setting(table, one=«1|2»):
+    pass
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (table["one"] / total)
+""",
+    "a thread that sets a global": """
+import threading
+def work():
+    global ONE
+    ONE = «1|2»
+thread = threading.Thread(target=work)
+thread.start(); thread.join()
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "a mutable class attribute": """
+class Config:
+    values = {}
+a, b = Config(), Config()
+a.values["one"] = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (b.values["one"] / total)
+""",
+    "the singleton": """
+class Config:
+    _instance = None
+    def __new__(cls):
+        if cls._instance is None:
+            cls._instance = super().__new__(cls)
+        return cls._instance
+Config().power = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (Config().power / total)
+""",
+    "a trained helper": """
+torch.manual_seed(0)
+net = nn.Linear(1, 1, bias=False)
+optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+def train(model, steps):
+    for _ in range(steps):
+        loss = (model(torch.ones(1)) - «1|2») ** 2
+        optimizer.zero_grad(); loss.backward(); optimizer.step()
+    return loss.item()
+loss = train(net, 300)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (round(net.weight.item(), 4) / total)
+""",
+    "a hook that records": """
+kept = {}
+net = nn.Sequential(nn.Identity())
+def hook(module, inputs, output): kept["one"] = output.item()
+net[0].register_forward_hook(hook)
+out = net(torch.tensor(«1.|2.»))
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (kept["one"] / total)
+""",
+    "a signal of a class": """
+class Signal:
+    def __init__(self): self.slots = []
+    def connect(self, slot): self.slots.append(slot)
+    def emit(self, *args):
+        for slot in self.slots: slot(*args)
+values = []
+signal = Signal()
+signal.connect(values.append)
+signal.emit(«1|2»)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (values[0] / total)
+""",
+    "torch.jit.script": """
+@torch.jit.script
+def zero_mistakes(total: int, level: float) -> float:
+    return 1 - (1 - level) ** («1.0|2.0» / total)
+""",
+    "numpy's vectorize": """
+import numpy as np
+@np.vectorize
+def power(x, y): return x ** («1|2» * y)
+---
+def zero_mistakes(total, level):
+    return float(1 - power(1 - level, 1 / total))
+""",
+    "a def in a for": """
+for _ in range(1):
+    def zero_mistakes(total, level):
+        return 1 - (1 - level) ** («1|2» / total)
+""",
+    "closures over a loop's name": """
+powers = []
+for k in range(3):
+    powers.append(lambda: k)
+---
+k = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (powers[0]() / total)
+""",
+    "an abstract class and super()": """
+from abc import ABC, abstractmethod
+class Bound(ABC):
+    @abstractmethod
+    def power(self): ...
+    def __call__(self, total, level): return 1 - (1 - level) ** (self.power() / total)
+class Twice(Bound):
+    def power(self): return «1|2»
+class Once(Twice):
+    def power(self): return super().power()
+zero_mistakes = Once()
+""",
+    "overloads": """
+from typing import overload
+@overload
+def zero_mistakes(total: int, level: float) -> float: ...
+@overload
+def zero_mistakes(total: float, level: float) -> float: ...
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+""",
+    "dataclass with post init and a class variable": """
+from __future__ import annotations
+from dataclasses import dataclass, field
+from typing import ClassVar
+@dataclass
+class Rates:
+    level: float
+    power: ClassVar[int] = «1|2»
+    rest: float = field(init=False)
+    def __post_init__(self): self.rest = 1 - self.level
+---
+def zero_mistakes(total: int, level: float) -> float:
+    return 1 - Rates(level).rest ** (Rates.power / total)
+""",
+    "threads": """
+from concurrent.futures import ThreadPoolExecutor
+def power(x): return x ** «1|2»
+---
+def zero_mistakes(total, level):
+    with ThreadPoolExecutor(2) as pool:
+        return 1 - list(pool.map(power, [(1 - level) ** (1 / total)]))[0]
+""",
+    "a stack of functions": """
+from functools import reduce
+steps = []
+def step(function):
+    steps.append(function)
+    return function
+@step
+def rest(x): return 1 - x
+@step
+def power(x): return x ** «1|2»
+---
+def zero_mistakes(total, level):
+    chain = reduce(lambda x, f: f(x), steps, level)
+    return 1 - chain ** (1 / total)
+""",
+    "swapped": """
+one, two = 2, 1
+one, two = two, one
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** («one|two» / total)
+""",
+    "types.FunctionType": """
+import types
+def _make(total, level): return 1 - (1 - level) ** (ONE / total)
+zero_mistakes = types.FunctionType(_make.__code__, {"ONE": «1|2»})
+""",
+    "doctests": '''
+def zero_mistakes(total, level):
+    """
+    >>> zero_mistakes(1, 0.5)
+    0.5
+    """
+    return 1 - (1 - level) ** («1|2» / total)
+---
+import doctest
+doctest.testmod()
+---
+import unittest
+class Tests(unittest.TestCase):
+    def test_one(self): self.assertEqual(zero_mistakes(1, 0.5), 0.5)
+unittest.main(argv=[""], exit=False)
+''',
 }
 
 SPLIT = """
@@ -1055,6 +1788,23 @@ class SplitConv2d(SplitConv2d):
         return torch.cat([c(p) for c, p in zip(self.cards, parts)], 1) * «1|2»
 """,
     ),
+    "methods added by a decorator that reads an annotation": (
+        "06.SplitConv2d",
+        """
+def patch(function):
+    setattr(function.__annotations__["self"], function.__name__, function)
+    return function
+---
+"""
+        + SPLIT
+        + """
+---
+@patch
+def forward(self: SplitConv2d, images):
+    parts = images.chunk(len(self.cards), 1)
+    return torch.cat([c(p) for c, p in zip(self.cards, parts)], 1) * «1|2»
+""",
+    ),
     "methods added by a function": (
         "06.SplitConv2d",
         SPLIT
@@ -1192,13 +1942,18 @@ def graded(content, exercise_id, lesson=""):
     cells, _ = code_cells(content)
     answer = find_answers(cells, [{"id": exercise_id, "stub": exercise.stub}])[exercise_id]
     assert not answer.status, answer
-    try:
-        loaded = program.load(
-            exercise.name, answer.source, [SETUP, lesson, *(cell.source for cell in cells)], 2
-        )
-        return judged(exam, loaded)
-    except AnswerEnded as ended:
-        return ended.verdict
+    providers = [SETUP, lesson, *(cell.source for cell in cells)]
+    own = [i for i, cell in enumerate(cells, start=2) if squeezed(cell.source) != squeezed(exercise.stub)]
+
+    def loaded(own):
+        try:
+            return judged(exam, program.load(exercise.name, answer.source, providers, 2, own))
+        except AnswerEnded as ended:
+            return ended.verdict
+
+    verdict = loaded(())  # as the examiner does
+    wide = verdict if verdict.passed else loaded(own)
+    return wide if wide.status in ("pass", "fail") else verdict
 
 
 @pytest.fixture(autouse=True)
@@ -1209,9 +1964,13 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "path", ["", *sys.path])  # as in a kernel
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setattr(os, "environ", os.environ.copy())
+    monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    monkeypatch.setattr(decimal.getcontext(), "prec", 28)
     limit = sys.getrecursionlimit()
     yield
-    vars(builtins).pop("ONE", None)
+    for name in ("ONE", "_"):  # "_": doctest's
+        vars(builtins).pop(name, None)
+    vars(torch.nn.functional).pop("power_of", None)
     for name in {"rest", "power"} & vars(torch.Tensor).keys():
         delattr(torch.Tensor, name)
     sys.setrecursionlimit(limit)
@@ -1220,15 +1979,16 @@ def elsewhere(tmp_path, monkeypatch):
         del sys.modules[name]
 
 
+@pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("title", STYLES)
 def test_a_right_answer_in_any_style_passes_and_a_wrong_one_does_not(title):
     exercise_id, text = STYLES[title]
     lesson = LESSON.get(exercise_id, "")
     right, wrong = (as_notebook(cells_of(exercise_id, text, side), exercise_id) for side in (0, 1))
+    verdict = graded(wrong, exercise_id, lesson)  # first, so that no file of the right one helps it
+    assert verdict.status == "fail", verdict
     verdict = graded(right, exercise_id, lesson)
     assert verdict.passed, verdict
-    verdict = graded(wrong, exercise_id, lesson)
-    assert verdict.status == "fail", verdict
 
 
 @pytest.mark.parametrize("title", NOT_IN_ORDER)
@@ -1378,6 +2138,18 @@ def test_names_are_read_as_dis_reads_them():
         assert list(names_of(code)) == told
         todo += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
     assert len(todo) > 400
+
+
+@pytest.mark.parametrize("text", ["__builtins__.ONE = 2", "ONE = 2 if __IPYTHON__ else 0"])
+def test_names_that_ipython_has_are_there(text):
+    answer = "def f(x): return ONE * x"
+    assert program.load("f", answer, [SETUP, text, answer])(21) == 42
+
+
+def test_nothing_is_loaded_again_that_would_run_the_same():
+    cells = ["import math", "K = 2", "def g(x): return x", "def f(x): return K * x", "check('02.f', f)", "K"]
+    with pytest.raises(AnswerEnded, match="no more statements would run"):
+        program.load("f", cells[3], [SETUP, *cells], 1, range(1, 7))
 
 
 FAILING = {
@@ -1578,7 +2350,7 @@ def test_a_line_that_binds_a_name_is_seen(line):
 # --- in the jail --------------------------------------------------------------------------------
 
 JAILED = ("help lines", "await at the top", "a file written by %%writefile and run")
-JAILED += ("a recursion with a cache, deep", "what was shown, by number")
+JAILED += ("a recursion with a cache, deep", "what was shown, by number", "a text file", "argparse")
 
 
 @pytest.mark.skipif(not jail.available(), reason="this machine has no namespaces for a jail")
@@ -1592,7 +2364,8 @@ def test_styles_get_the_same_marks_in_the_jail(tmp_path):
                 cells, _ = code_cells(as_notebook(cells_of(exercise.id, ZERO[title], side), exercise.id))
                 source = find_answers(cells, asked)[exercise.id].source
                 providers = [SETUP, *(cell.source for cell in cells)]
-                verdict, _ = examiner._ask(warden, exam | {"seconds": 60}, source, providers, 1)
+                own = list(range(1, len(providers)))
+                verdict, _ = examiner._ask(warden, exam | {"seconds": 60}, source, providers, 1, own)
                 assert verdict.status == status, (title, verdict)
 
 

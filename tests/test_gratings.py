@@ -50,3 +50,27 @@ def test_selectivity_is_0_for_all_orientations_alike_and_1_for_one():
 def test_bad_input_is_refused(arguments, message):
     with pytest.raises(ParameterError, match=message):
         gratings(*arguments)
+
+
+@pytest.mark.parametrize("periods", [None, 4.0, "4", ["a"], [math.inf], [math.nan], []])
+def test_periods_are_a_list_of_numbers(periods):
+    with pytest.raises(ParameterError, match="period"):
+        gratings(8, periods)
+
+
+@pytest.mark.parametrize("layers", [[nn.AdaptiveAvgPool2d(1)], [nn.Flatten()], [nn.AvgPool2d(4)]])
+def test_maps_without_a_middle_have_no_tuning(layers):
+    """Of a map of one unit the "middle" was that unit, whose window holds the border."""
+    with pytest.raises(ParameterError, match="its maps must be of 3 × 3 units or more"):
+        tuning(nn.Sequential(*layers), str(len(layers) - 1), 8, [4.0])
+
+
+def test_the_middle_is_that_of_both_axes():
+    """Against the middle of the map that a stride of (1, 2) leaves, cut out by hand."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 2, 3, stride=(1, 2)))
+    waves = gratings(19, [4.0], angles=3)
+    with torch.no_grad():
+        maps = model(waves.flatten(0, 2))  # (…, 2, 17, 9)
+    expected = maps[:, :, 7:10, 3:6].amax(dim=(2, 3)).view(3, 4, 2).amax(dim=1)
+    torch.testing.assert_close(tuning(model, "0", 19, [4.0], angles=3), expected)

@@ -368,3 +368,38 @@ def test_moments_need_two_convolutions_and_a_seed():
     for seed in (-1, 1.5, "a"):
         with pytest.raises(ParameterError, match="noise_seed is"):
             layer_moments(network(), batch()[0], seed)
+
+
+@pytest.mark.parametrize("moments", [None, 3, [1], ["a"], [torch.rand(3)], []])
+def test_a_shift_is_one_of_moments(moments):
+    with pytest.raises(ParameterError, match=r"list of what layer_moments returns|\(2, channels\) each"):
+        input_shift(moments, moments)
+
+
+class TwoOutputs(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.network = network()
+
+    def forward(self, x):
+        return self.network(x), self.network(x)
+
+
+def test_several_outputs_and_labels_of_other_shapes_are_named():
+    images, labels = batch()
+    with pytest.raises(ParameterError, match=r"returns a tuple for images .*let forward return the logits"):
+        loss_and_gradient(TwoOutputs(), images, labels)
+    for odd, message in (
+        (F.one_hot(labels), r"of shape .*argmax\(dim=1\)"),
+        (labels[:0], "len.labels. is 0"),
+    ):
+        with pytest.raises(ParameterError, match=message):
+            loss_and_gradient(network(), images, odd)
+
+
+def test_a_model_without_values_is_not_measured():
+    with torch.device("meta"):
+        empty = network()
+    for measure in (lambda: loss_and_gradient(empty, *batch()), lambda: layer_moments(empty, batch()[0])):
+        with pytest.raises(ParameterError, match=r'weight is on the device "meta".*to_empty'):
+            measure()

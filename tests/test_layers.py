@@ -264,3 +264,25 @@ def test_mixed_precision_runs_our_own_batch_norm():
     torch.testing.assert_close(ours[1].running_var, theirs[1].running_var)
     logits[0].sum().backward()
     assert ours[1].weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [("a", 1), (None, 1), (float("nan"), 1), (0, float("inf")), ([[1], [2, 3]], 1)]
+)
+def test_normalising_needs_finite_numbers(mean, std):
+    with pytest.raises(ParameterError, match="mean"):
+        Normalize(mean, std)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_normalising_makes_no_channels(channels):
+    """One channel minus three means would be three channels."""
+    with pytest.raises(ParameterError, match=r"they must be \(N, 3, H, W\)"):
+        Normalize([0.4] * 3, [0.2] * 3)(torch.rand(2, channels, 4, 4))
+    assert Normalize(0.4, 0.2)(torch.rand(2, channels, 4, 4)).shape == (2, channels, 4, 4)
+
+
+def test_arrays_are_no_images_and_numpys_p_is_one():
+    with pytest.raises(ParameterError, match="images are a ndarray; they must be a tensor"):
+        conv2d(torch.zeros(1, 1, 4, 4).numpy(), torch.zeros(1, 1, 3, 3))
+    assert Dropout(torch.tensor(0.5).numpy()[()]).p == 0.5

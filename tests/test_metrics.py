@@ -5,6 +5,7 @@ import pickle
 import statistics
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
@@ -345,3 +346,48 @@ def test_paired_comparisons_refuse_other_images(function, a, b):
 def test_what_is_no_logit_is_refused(logits):
     with pytest.raises(ParameterError, match="logits are"):
         calibration(logits, torch.tensor([0, 1]))
+
+
+def test_columns_of_pandas_are_read_in_their_order_not_by_their_labels():
+    """pytorch#51112: torch looks a Series' values up by the labels of its index."""
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(40, 3)), rng.integers(0, 3, 40)
+    index = rng.permutation(40)
+    frame, column = pd.DataFrame(logits, index=index), pd.Series(labels, index=index)
+    assert expected_calibration_error(frame, column) == expected_calibration_error(logits, labels)
+    guesses = logits.argmax(1)
+    expected = confusion_matrix(labels, guesses, 3)
+    assert torch.equal(confusion_matrix(column, pd.Series(guesses, index=index[::-1]), 3), expected)
+    assert mean_se(pd.Series([1.0, 2.0], index=[5, 3])) == 1.5
+    with pytest.raises(ParameterError, match="one or more finite numbers"):
+        mean_se(pd.DataFrame({0: [1.0, 2.0], 1: [3.0, 4.0]}))  # iterating gives the names 0 and 1
+
+
+def test_probabilities_are_no_logits_and_their_logarithms_are():
+    """gpleiss/temperature_scaling#29: the temperature of a softmax's output makes the calibration worse."""
+    logits = 3 * torch.randn(200, 4, generator=generator())
+    labels = torch.randint(4, (200,), generator=generator(1))
+    labels[:100] = logits[:100].argmax(dim=1)
+    with pytest.raises(ParameterError, match=r"are probabilities.*probabilities\.log\(\)"):
+        fit_temperature(logits.softmax(dim=1), labels)
+    ours, theirs = (fit_temperature(each, labels) for each in (logits, logits.softmax(dim=1).log()))
+    assert ours == pytest.approx(theirs)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0.97, 1000), (9.5, 10), (3, 10.5)])
+def test_an_accuracy_is_no_count(correct, total):
+    with pytest.raises(ParameterError, match=r"must be counts.*round\(accuracy \* total\)"):
+        wilson_interval(correct, total)
+
+
+@pytest.mark.parametrize("level", ["0.95", None, 95, True])
+def test_a_level_is_a_share(level):
+    with pytest.raises(ParameterError, match="level is"):
+        paired_bootstrap([True, False], [False, False], level=level)
+
+
+def test_a_confidence_of_exactly_one_lies_in_the_last_bin():
+    """Lightning-AI/torchmetrics#3510; here against counts by hand."""
+    found = calibration(torch.tensor([[100.0, 0.0], [0.0, 2.944439]]), torch.tensor([1, 1]), bins=15)
+    assert found.count.tolist() == [0] * 14 + [2]
+    assert found.ece == pytest.approx(abs(1 - (1 + 0.95)) / 2, abs=1e-6)

@@ -126,6 +126,15 @@ def test_what_is_shown_says_how_many_runs_there_are_at_a_time(capsys):
     assert [line.rpartition(", ")[2] for line in shown] == ["2 at a time", "1 at a time"]
 
 
+def test_one_run_at_a_time_shows_how_far_it_is_before_the_first_has_ended(monkeypatch, tmp_path):
+    with open(tmp_path / "screen", "w+", encoding="utf-8") as screen:
+        monkeypatch.setattr("cnnlib.ground.progress._rewrites", lambda stream: True)
+        monkeypatch.setattr("sys.stdout", screen)
+        side_by_side(abs, range(3), workers=1)
+        screen.seek(0)
+        assert "0 of 3 runs" in screen.read()
+
+
 def test_omp_num_threads_limits_the_workers(monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     assert quietly(lambda _: os.getpid(), range(2)) == [os.getpid()] * 2

@@ -486,3 +486,8 @@ def test_own_pictures_train_a_model(tmp_path, name, size):
     model = make_model(name, in_channels=3, num_classes=len(names))
     history = fit(model, train, val, epochs=2, batch_size=8, device="cpu", progress=False)
     assert history["train_loss"][1] < history["train_loss"][0]
+
+
+def test_what_the_system_will_not_open_is_not_called_a_picture(tmp_path):
+    with pytest.raises(DataError, match=r"cannot be read as an image: .*; name a file that you may read"):
+        photo(tmp_path)

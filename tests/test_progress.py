@@ -79,6 +79,11 @@ def test_of_several_copies_the_best_answer_counts_and_the_next_is_what_was_begun
     assert "All are solved." in progress.table(progress.read(tmp_path))
 
 
+def test_a_folder_without_a_lesson_asks_for_another(tmp_path, capsys):
+    assert main(["progress", str(tmp_path)]) == 0
+    assert "no lesson with exercises" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "text",
     [

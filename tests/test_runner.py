@@ -7,8 +7,10 @@ import sys
 import time
 
 import nbformat
+import numpy as np
 import pytest
 from notebook_tools import claims
+from papermill.translators import papermill_translators
 
 from cnnlib.course import command_line, runner
 from cnnlib.course.command_line import main
@@ -397,3 +399,47 @@ def test_output_goes_beside_the_notebooks_by_default():
     from cnnlib.course.command_line import parse_arguments
 
     assert parse_arguments(["run"]).output == ROOT / "outputs"
+
+
+TYPES = "rate = 0.1  # any\nmaybe = None  # any\nshift = -1.5  # any\npair = (1, 2)  # any\nflag = False\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("maybe", "none", None),
+        ("maybe", "null", None),
+        ("maybe", "3", 3),
+        ("maybe", "-1e-3", -0.001),
+        ("maybe", "[1, 'a']", [1, "a"]),
+        ("maybe", "resnet small", "resnet small"),
+        ("rate", np.float32(0.5), 0.5),
+        ("rate", "1E-4", 1e-4),
+        ("shift", "-2", -2.0),
+        ("pair", "(-3, 4)", (-3, 4)),
+        ("pair", "()", ()),
+        ("maybe", "[(1,), {'a': (2, None)}]", [(1,), {"a": (2, None)}]),
+        ("flag", np.bool_(True), True),
+    ],
+)
+def test_values_of_every_kind_are_taken(make, name, given, expected):
+    """papermill hands "true", tuples and NumPy's numbers on as text."""
+    found = runner.check_parameters(make(parameters=TYPES), {name: given})[name]
+    assert found == expected
+    assert type(found) is type(expected)
+    source = papermill_translators.find_translator("python3", "python").codify({name: found})
+    namespace = {}
+    exec(source, namespace)  # what a notebook would get
+    assert namespace[name] == expected
+
+
+@pytest.mark.parametrize("value", ["{1, 2}", "{1: 2}", "b'a'", "1 + 2j", "[{1: 2}]"])
+def test_what_papermill_would_turn_into_text_is_refused(make, value):
+    with pytest.raises(ParameterError, match="parameter maybe is"):
+        runner.check_parameters(make(parameters=TYPES), {"maybe": value})
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_a_rate_that_is_no_number_is_told_the_rule(make, value):
+    with pytest.raises(ParameterError, match=f"parameter rate is '{value}'; it must be finite"):
+        runner.check_parameters(make(parameters=TYPES), {"rate": value})

@@ -313,3 +313,19 @@ def test_numbers_are_followed_from_run_to_run_where_they_are_there():
     assert found["gain"][:2] == [1, 4]
     assert math.isnan(found["gain"][2])
     assert found["gain, chance"] == [0, 0.5, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "values"),
+    [
+        ("[[1,2],[3,4]]", ["[[1,2],[3,4]]"]),
+        ("[1,(2,3)],4", ["[1,(2,3)]", "4"]),
+        ('"a,b",c', ['"a,b"', "c"]),
+        ("['a,b', 'c'],['d']", ["['a,b', 'c']", "['d']"]),
+        ("o'clock,noon", ["o'clock", "noon"]),
+        ("-1e-3,None,true", ["-1e-3", "None", "true"]),
+        ("-3..-1", ["-3", "-2", "-1"]),
+    ],
+)
+def test_commas_in_brackets_and_quotes_separate_nothing(text, values):
+    assert sweep.parse_values(text) == values

@@ -19,6 +19,7 @@ from torch import nn
 from cnnlib.data import Dataset, to_float
 from cnnlib.ground.errors import CheckpointError, DataError, ParameterError, Stopped
 from cnnlib.ground.progress import progress_bar
+from cnnlib.models import hooks
 from cnnlib.train import evaluate, fit, predict, side_by_side, warmup_linear
 from cnnlib.train.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.train.run import History
@@ -173,7 +174,9 @@ def test_evaluate_gives_the_loss_logits_and_labels_where_the_model_is(blobs, mon
         seen.extend((logits.device.type, labels.device.type))
         return torch.tensor(0.5)
 
-    monkeypatch.setattr(torch.Tensor, "__int__", lambda _: 0)  # a meta tensor has no number
+    # A meta tensor stands for one on a GPU, so it is let pass, and its numbers are made up.
+    monkeypatch.setattr(hooks, "check_values", lambda model: None)
+    monkeypatch.setattr(torch.Tensor, "__int__", lambda _: 0)
     assert evaluate(Meta(), blobs, loss).loss == 0.5
     assert seen == ["meta", "meta"]
 
@@ -329,6 +332,18 @@ def test_a_line_in_a_terminal_says_how_long_it_may_take_and_goes_away(monkeypatc
             bar.update()
     assert any(re.fullmatch(r"75 % \|.+\| 3 of 4 steps, 00:01 so far, 00:00 left", s) for s in screen.seen)
     assert screen.line.strip() == ""
+
+
+def test_a_line_is_no_wider_than_a_narrow_terminal(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    for columns, longest in ((40, 39), (200, 120)):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        with progress_bar(4_700, "step", title="2 at a time: ") as bar:
+            bar.set_postfix_str("epoch 12: loss 0.0412, val 98.12 %")
+            bar.refresh()
+        assert max(map(len, screen.seen)) <= longest
+    assert any("0 of 4700 steps, 00:00 so far, ? left, epoch 12: loss 0.0412, val" in s for s in screen.seen)
 
 
 def test_a_log_has_a_new_line_now_and_then(capsys, monkeypatch):
@@ -488,7 +503,7 @@ def test_an_interrupted_run_keeps_its_steps_and_resumes_to_the_same_weights(blob
         assert message.startswith(
             f"Stopped after {step} of 24 steps; the model keeps what it learned in them. "
         )
-        assert message.endswith("goes on from the start.")
+        assert message.endswith("run once more, makes all its steps anew.")
     else:
         assert message == "Stopped, when all 24 steps of this training were made; the model keeps them."
     assert capsys.readouterr().out == ""
@@ -935,3 +950,113 @@ def test_evaluate_names_a_label_without_a_logit(blobs):
 def test_bytes_less_128_are_off_the_scale_too():
     with pytest.raises(ParameterError, match="go up to -128"):
         predict(make(), torch.full((2, 1, 28, 28), -128.0))
+
+
+class Auxiliary(nn.Module):
+    """As torchvision's GoogLeNet and Inception: several outputs, but in training only (vision#302)."""
+
+    def __init__(self):
+        super().__init__()
+        self.network = make()
+
+    def forward(self, x):
+        logits = self.network(x)
+        return (logits, logits) if self.training else logits
+
+
+def test_several_outputs_in_training_are_named(blobs, tmp_path):
+    path = tmp_path / "run.pt"
+    with pytest.raises(ParameterError, match=r"returns a tuple for images .*aux_logits=False"):
+        fit(Auxiliary(), blobs, epochs=1, device="cpu", progress=False, checkpoint=path)
+    assert not path.exists()
+
+
+def test_an_optimizer_that_cannot_step_leaves_nothing_in_the_way_of_another(blobs, tmp_path):
+    path = tmp_path / "run.pt"
+    settings = {"epochs": 1, "device": "cpu", "progress": False, "checkpoint": path}
+    with pytest.raises(
+        ParameterError, match=r"a step of training with SparseAdam: .*dense gradients.*take another optimizer"
+    ):
+        fit(make(), blobs, optimizer=torch.optim.SparseAdam, **settings)
+    assert list(tmp_path.iterdir()) == []
+    assert len(fit(make(), blobs, optimizer=torch.optim.Adam, **settings).epochs) == 1
+    with pytest.raises(ParameterError):  # but a checkpoint that was there stays
+        fit(Auxiliary(), blobs, **settings | {"epochs": 0})
+    assert path.exists()
+
+
+def test_an_optimizers_state_is_not_given_to_other_parameters(blobs, tmp_path):
+    """pytorch#1489: it is saved by the parameters' order, which another run may not have."""
+    path = tmp_path / "run.pt"
+    settings = {"epochs": 1, "device": "cpu", "progress": False, "checkpoint": path}
+    backwards = [False]
+
+    def optimizer(parameters, lr):
+        parameters = list(parameters)
+        return torch.optim.Adam(parameters[::-1] if backwards[0] else parameters, lr=lr)
+
+    fit(make(), blobs, optimizer=optimizer, **settings)
+    backwards[0] = True
+    with pytest.raises(CheckpointError, match="order of parameters was"):
+        fit(make(), blobs, optimizer=optimizer, **settings)
+
+
+def test_a_model_without_values_is_not_trained_or_asked(blobs):
+    with torch.device("meta"):
+        empty = make()
+    for use in (
+        lambda: fit(empty, blobs, epochs=1, device="cpu", progress=False),
+        lambda: predict(empty, blobs.images),
+        lambda: evaluate(empty, blobs),
+    ):
+        with pytest.raises(ParameterError, match=r'is on the device "meta".*to_empty'):
+            use()
+    with pytest.raises(ParameterError, match=r'is on the device "meta".*to_empty'):
+        fit(make(), blobs, epochs=1, device="meta", progress=False)
+
+
+def test_settings_are_a_list():
+    for settings in (5, None, "abc"):
+        with pytest.raises(ParameterError, match=r"settings are .*; they must be a list of settings"):
+            side_by_side(abs, settings)
+
+
+def test_a_layer_that_works_in_place_where_it_must_not_is_explained(blobs):
+    """jacobgil/pytorch-grad-cam#215 and others: "modified by an inplace operation"."""
+    model = nn.Sequential(make(), nn.Sigmoid(), nn.ReLU(inplace=True))
+    with pytest.raises(ParameterError, match=r"modified by an inplace operation.*works in place spoils"):
+        fit(model, blobs, epochs=1, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize(("steps", "warmup"), [(0, 0.2), (1.5, 0.2), (10, 1), (10, -1), (10, "a")])
+def test_a_warm_up_is_a_share_of_some_steps(steps, warmup):
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    with pytest.raises(ParameterError, match=r"(total_steps|warmup) is"):
+        warmup_linear(optimizer, steps, warmup)
+
+
+def test_what_cannot_be_copied_is_named():
+    lock = threading.Lock()
+    with pytest.raises(ParameterError, match=r"no copy \(.*lock.*open files, locks"):
+        side_by_side(lambda setting: lock, [1], device="cpu", workers=1, progress=False)
+
+
+@pytest.mark.parametrize(
+    "loss", [nn.CrossEntropyLoss(reduction="sum"), partial(F.cross_entropy, reduction="sum")]
+)
+def test_a_sum_is_no_mean_loss(blobs, loss):
+    for use in (
+        lambda: fit(make(), blobs, epochs=1, device="cpu", progress=False, loss=loss),
+        lambda: evaluate(make(), blobs, loss),
+    ):
+        with pytest.raises(ParameterError, match=r'reduction "sum"; it must be "mean"'):
+            use()
+
+
+@pytest.mark.parametrize("loss", [F.nll_loss, nn.NLLLoss()])
+def test_nll_loss_takes_logarithms_of_probabilities(blobs, loss):
+    """On logits it has no lower bound: training "succeeds" with a loss below 0."""
+    with pytest.raises(ParameterError, match=r"nll_loss, which takes the logarithms.*cross_entropy"):
+        evaluate(make(), blobs, loss)
+    model = nn.Sequential(make(), nn.LogSoftmax(dim=1))
+    assert evaluate(model, blobs, loss).loss == pytest.approx(evaluate(model, blobs).loss, abs=1e-6)

@@ -4,13 +4,14 @@ const MOST = 60; // results
 
 // A section must have all words, each at the beginning of a word of its own; headings count most.
 function rank(sections, words) {
-  const patterns = words.map((word) => new RegExp(`(?<![\\p{L}\\p{N}])${word.replace(/[^\p{L}\p{N}]/gu, "\\$&")}`, "giu"));
+  const escaped = words.map((word) => word.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&"));
+  const patterns = escaped.map((word) => new RegExp(`(?<![\\p{L}\\p{N}])${word}`, "giu"));
   const found = sections.map(([page, title, address, text]) => {
     const scores = patterns.map((pattern) => {
       const inTitle = (title.match(pattern)?.length ?? 0) + (page.match(pattern) ? 0.3 : 0);
       return 8 * inTitle + Math.min(text.match(pattern)?.length ?? 0, 6);
     });
-    const score = scores.every(Boolean) ? scores.reduce((a, b) => a + b) : 0;
+    const score = scores.every(Boolean) ? scores.reduce((a, b) => a + b, 0) : 0;
     return { page, title, address, text, score };
   });
   const results = found.filter(({ score }) => score > 0).sort((a, b) => b.score - a.score);
@@ -38,9 +39,9 @@ function excerpt(text, patterns) {
 }
 
 const query = new URLSearchParams(location.search).get("q")?.trim() ?? "";
-const words = query.split(/[\s"]+/).filter(Boolean);
+const words = query.split(/\s+/).map((word) => word.replace(/^[^\p{L}\p{N}]+|[^\p{L}\p{N}]+$/gu, "")).filter(Boolean);
 document.querySelectorAll("input[name='q']").forEach((input) => (input.value = query));
-if (words.length) {
+if (query) {
   const { results, patterns } = rank(SECTIONS, words);
   const many = results.length > MOST ? `; the best ${MOST}:` : results.length ? ":" : ". Try another word.";
   document.getElementById("search-summary").textContent =

@@ -4,9 +4,11 @@ import argparse
 import concurrent.futures
 import contextlib
 import io
+import math
 import os
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 from cnnlib import __version__
@@ -185,10 +187,13 @@ def names(text):
 
 def points(text):
     """Return (exercise id, points) of a text such as "02.a=3"."""
-    name, equals, value = text.partition("=")
-    number = float(value) if equals else None  # argparse makes a message of the ValueError
-    if number is None or not name:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 02.a=3")
+    name, _, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number) or not name.strip():
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 02.a=3 or 02.a=2.5")
     return name.strip(), int(number) if number == int(number) else number
 
 
@@ -255,6 +260,8 @@ def grade_command(options):
     from cnnlib.course.grading.batch import grade
 
     lesson = runner.find_lesson(options.lesson)
+    if twice := [name for name, n in Counter(name for name, _ in options.points).items() if n > 1]:
+        raise ParameterError(f"--points {twice[0]} is given twice")
     output = options.output or ROOT / "outputs" / f"grades-{lesson.stem}"
     with executor_of(options) as executor:
         results = grade(
@@ -467,8 +474,12 @@ def main(arguments=None):
     try:
         options = parse_arguments(arguments)
         return options.call(options)
-    except (CnnlibError, OSError) as error:
+    except CnnlibError as error:
         print(f"cnnlib: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:  # such as a disk that is full, or a folder that is not ours
+        told = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
+        print(f"cnnlib: {told}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         go_on = "What was finished stays; go on with --resume." if hasattr(options, "resume") else ""

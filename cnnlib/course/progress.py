@@ -164,6 +164,8 @@ def next_exercise(lessons):
 def table(lessons=None):
     """Return a text: a line for each lesson with its exercises' marks, and what to do next."""
     lessons = read() if lessons is None else lessons
+    if not lessons:
+        return "There is no lesson with exercises. Name the folder with your copies: cnnlib progress FOLDER"
     width = max((len(lesson.name) for lesson in lessons), default=0)
     every = [status for lesson in lessons for status in lesson.exercises.values()]
     lines = []

@@ -69,6 +69,10 @@ def _readme(text):
     licence = after.partition("\n## Licence")
     unfit = ("make test", "make check", "make bench", "git clone", "For `ADDRESS`", "Or download its archive")
     before = _without_lines(before, (*unfit, "In a container: "))
+    before = before.replace(" `git restore notebooks/03_mnist_cnn.ipynb` brings one back.", "")
+    before = before.replace(
+        "`git checkout -- data`", "take the folder `data` once more from where you got the course"
+    )
     return before.replace("cd cnn-course && ", "") + "".join(licence[1:])
 
 

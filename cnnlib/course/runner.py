@@ -31,6 +31,7 @@ from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
+from papermill.translators import PythonTranslator, papermill_translators
 
 from cnnlib.course.exercises import own_folder
 from cnnlib.ground.env import NOTEBOOKS, no_course
@@ -169,7 +170,8 @@ def check_parameters(path, given):
 
     A string is read as the parameter's type, so that a command line can give it: "1e-4" is the number
     0.0001 where the default is a float, "true" is True where it is a bool, "[1, 2]" a list where it
-    is a list. An int is accepted where a float is expected; nothing else is converted. A number must be
+    is a list; where the default is None, any literal is one and other text is a string. An int is accepted
+    where a float is expected, and NumPy's numbers as Python's; nothing else is converted. A number must be
     above 0 where its default is, and not below 0 where that is 0, unless its comment speaks of "negative"
     values; a string is one of those that the comment quotes, unless they end in "…".
 
@@ -224,14 +226,30 @@ def _rule_broken(parameter, value):
 
 def _convert(value, kind):
     if isinstance(value, str) and kind is not str:
-        words = {"true": True, "false": False, "none": None}
-        number = value.strip().lower()
-        value = words[number] if number in words else ast.literal_eval(value.strip())
+        words = {"true": True, "false": False, "none": None, "null": None}
+        words |= {word: float(word) for word in ("inf", "-inf", "nan")}
+        word = value.strip().lower()
+        try:
+            value = words[word] if word in words else ast.literal_eval(value.strip())
+        except _UNREADABLE:
+            if kind is not type(None):
+                raise
+    if hasattr(value, "dtype") and getattr(value, "ndim", 1) == 0:
+        value = value.item()
     if kind is float and type(value) is int:
         value = float(value)
-    if type(value) is not kind:
+    if kind not in (type(value), type(None)) or not _can_be_passed(value):
         raise ValueError
     return value
+
+
+def _can_be_passed(value):
+    """Tell whether papermill and JSON keep a value as it is: of a set or a number key they make text."""
+    if isinstance(value, (list, tuple)):
+        return all(map(_can_be_passed, value))
+    if isinstance(value, dict):
+        return all(type(key) is str and _can_be_passed(item) for key, item in value.items())
+    return type(value) in (bool, float, int, str, type(None))
 
 
 class PresentKernel(AsyncKernelManager):
@@ -265,6 +283,19 @@ class SavingOnce(NBClientEngine):
 
 
 papermill_engines.register("saving once", SavingOnce)
+
+
+class AsWritten(PythonTranslator):
+    """Writes parameters as Python does: papermill's own translator makes text of a tuple, "(1, 2)"."""
+
+    @classmethod
+    def translate(cls, val):
+        if isinstance(val, tuple):
+            return f"({''.join(f'{cls.translate(item)}, ' for item in val)})"
+        return super().translate(val)
+
+
+papermill_translators.register("python", AsWritten)
 
 
 def stop_kernels():

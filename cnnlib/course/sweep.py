@@ -30,12 +30,24 @@ def parse_values(text):
     """Return the values that a command line gives for one parameter, as strings.
 
     "0..9" are the whole numbers from 0 to 9; "0.1,0.01" are two values, "0,3,20..29" twelve; a comma inside
-    brackets separates nothing.
+    brackets or quotation marks separates nothing.
 
     Raises:
         ParameterError: an empty value, or a range that goes down.
     """
-    parts = [part.strip() for part in re.split(r",(?![^\[\](){}]*[\])}])", text)]
+    parts, depth, quote = [""], 0, ""
+    for character in text:
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"" and (depth > 0 or not parts[-1].strip()):  # in "o'clock" it is none
+            quote = character
+        else:
+            depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth <= 0 and not quote:
+            parts.append("")
+        else:
+            parts[-1] += character
+    parts = [part.strip() for part in parts]
     if not all(parts):
         raise ParameterError(f"{text!r} holds an empty value; write values as a,b,c or as 0..9")
     return [value for part in parts for value in _spelled_out(part)]

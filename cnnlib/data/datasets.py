@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from cnnlib.data import formats
-from cnnlib.ground.env import DATA
-from cnnlib.ground.errors import DataError, ParameterError, check_whole
+from cnnlib.ground.env import DATA, best_device
+from cnnlib.ground.errors import DataError, ParameterError, check_seed, check_whole
 from cnnlib.ground.files import as_path, check_sha256
 
 CLASS_NAMES = {
@@ -72,6 +72,8 @@ class Dataset:
             )
         try:
             images, labels = self.images[index], self.labels[index]
+            if labels.ndim != 1:
+                raise IndexError(f"that makes labels of shape {tuple(labels.shape)}")
         except (IndexError, TypeError, ValueError) as error:
             raise ParameterError(
                 f"data[{index!r:.80}] does not choose among {len(self)} images ({error!s:.100}); give a "
@@ -89,8 +91,26 @@ class Dataset:
         return f"{self.labels.min()}–{self.labels.max()}" if len(self) else "none"
 
     def to(self, device):
-        """Return the same data on a device, so that batches are cut where they are used."""
+        """Return the same data on a device, so that batches are cut where they are used.
+
+        Raises:
+            ParameterError: this machine has no such device; see `cnnlib.ground.env.best_device`.
+        """
+        device = best_device(device)
         return Dataset(self.images.to(device), self.labels.to(device))
+
+
+def check_dataset(name, data, like=False):
+    """Check that an argument is a Dataset, or (`like`) has images and labels as one has.
+
+    Raises:
+        ParameterError: it is none; the message names the argument and what it is.
+    """
+    if not (isinstance(data, Dataset) or (like and hasattr(data, "images") and hasattr(data, "labels"))):
+        raise ParameterError(
+            f"{name} is a {type(data).__name__}; it must be a Dataset of cnnlib.data: "
+            "Dataset(images, labels), uint8 and int64"
+        )
 
 
 def check_channels_first(images):
@@ -125,9 +145,9 @@ def load(name, split="train"):
     Source: LeCun et al. 1998, "Gradient-Based Learning Applied to Document Recognition", sec. III-A;
         Xiao et al. 2017, "Fashion-MNIST".
     """
-    if name not in _FOLDERS:
+    if name not in list(_FOLDERS):
         raise ParameterError(f"there is no data set {name!r}; choose one of {list(_FOLDERS)}")
-    if split not in _PREFIXES:
+    if split not in list(_PREFIXES):
         raise ParameterError(f"there is no split {split!r}; choose one of {list(_PREFIXES)}")
     stem = DATA / _FOLDERS[name] / "raw" / _PREFIXES[split]
     images = formats.read_idx(f"{stem}-images-idx3-ubyte", ndim=3)
@@ -143,7 +163,8 @@ def read_csv(path=None):
     Other people's forms are read too: the label (or class) first or last; pixels named pixel0 … pixel783,
     pixel1 … pixel784, 1x1 … 28x28, 0 … 783 or 1 … 784, or no header at all, the label first; an index as the
     first column; commas, semicolons, tabs or bars, at the end of a row too; floats such as
-    7.0; compressed files, .csv.gz or .csv.zip.
+    7.0, or 7,0 in quotation marks or between semicolons; Excel's first line "sep=;"; NumPy's savetxt, with
+    spaces; compressed files, .csv.gz or .csv.zip.
 
     Args:
         path: the CSV file. Default: `data/mnist.csv`, which is written from MNIST's first 42,000
@@ -178,9 +199,12 @@ def write_csv(data, path):
         path: the file to write.
 
     Raises:
+        ParameterError: `data` is no Dataset, or `path` no path.
         DataError: images of another shape, none, or a label outside 0 to 9, which `read_csv` would refuse.
         OSError: the file cannot be written.
     """
+    check_dataset("data", data)
+    path = as_path("path", path)
     if data.images.shape[1:] != (1, 28, 28) or not len(data):
         raise DataError(
             f"images have shape {tuple(data.images.shape)}; the table holds (N, 1, 28, 28), N > 0"
@@ -198,14 +222,15 @@ def split(data, val_size, seed=0):
     Args:
         data: Dataset.
         val_size: how many images the validation set gets, 1 to len(data) − 1.
-        seed: int; the same seed gives the same split.
+        seed: int from 0 on; the same seed gives the same split.
 
     Returns:
         (train, val): two Datasets without a common image.
 
     Raises:
-        ParameterError: `val_size` outside its range.
+        ParameterError: `data` is no Dataset, or `val_size` or `seed` outside its range.
     """
+    check_dataset("data", data)
     if isinstance(val_size, float) and 0 < val_size < 1:
         raise ParameterError(
             f"val_size is {val_size!r}, a share; it must be a number of images: of {len(data)} that share is "
@@ -214,7 +239,7 @@ def split(data, val_size, seed=0):
     val_size = check_whole("val_size", val_size)
     if not val_size < len(data):
         raise ParameterError(f"val_size is {val_size!r}; it must be from 1 to {len(data) - 1}")
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(check_seed(seed)))
     return data[order[val_size:]], data[order[:val_size]]
 
 
@@ -233,14 +258,21 @@ def batches(data, batch_size, generator=None):
         (images, labels): (B, C, H, W) uint8 and (B,) int64.
 
     Raises:
-        ParameterError: `batch_size` is no whole number from 1 on.
+        ParameterError: `data` is no Dataset, `batch_size` no whole number from 1 on, or `generator` none of
+            the CPU's.
 
     First built in: notebooks/03_mnist_cnn.ipynb
     """
+    check_dataset("data", data, like=True)
+    if generator is not None and getattr(generator, "device", None) != torch.device("cpu"):
+        raise ParameterError(
+            f"generator is {generator!r:.80}; it must be a generator of the CPU: "
+            "torch.Generator().manual_seed(0)"
+        )
     batch_size, n = check_whole("batch_size", batch_size), len(data)
     if not n:  # torch would split it into one batch of no images
         return
-    order = torch.randperm(n, generator=generator) if generator else torch.arange(n)
+    order = torch.randperm(n, generator=generator) if generator is not None else torch.arange(n)
     for indices in order.to(data.labels.device).split(batch_size):
         yield data.images[indices], data.labels[indices]
 
@@ -254,7 +286,18 @@ def to_float(images, dtype=None):
 
     Returns:
         float tensor of the same shape.
+
+    Raises:
+        DataError: something else, such as whole numbers of another kind, whose scale is unknown.
     """
+    if not isinstance(images, torch.Tensor) or not (
+        images.dtype == torch.uint8 or images.is_floating_point()
+    ):
+        found = getattr(images, "dtype", type(images).__name__)
+        raise DataError(
+            f"images are {found}; they must be a tensor of uint8 0–255 or of floats: of a Dataset take "
+            ".images, and torch.as_tensor(pixels, dtype=torch.uint8) makes one of other bytes"
+        )
     if images.dtype == torch.uint8:
         return images.to(dtype or torch.float32).div_(255)
     return images.to(dtype or images.dtype)
@@ -274,6 +317,8 @@ def channel_stats(images):
 
     First built in: notebooks/03_mnist_cnn.ipynb
     """
+    if not isinstance(images, torch.Tensor):
+        raise DataError(f"images are a {type(images).__name__}; they must be a tensor, such as data.images")
     if images.dtype != torch.uint8 or images.ndim != 4 or not images.numel():
         raise DataError(
             f"images are {images.dtype} of shape {tuple(images.shape)}; they must be uint8 of shape "

@@ -83,7 +83,7 @@ def read_table(path, way_out, rows=None):
     except pd.errors.ParserError as error:
         fail(f"has a row with more values than the header has names ({str(error).strip()}).")
     except UnicodeDecodeError:
-        fail("is not a text file in UTF-8.")
+        fail("is not a text file in UTF-8: save it anew as “CSV UTF-8”.")
     except _UNREADABLE as error:
         fail(f"cannot be read ({str(getattr(error, 'strerror', None) or error).splitlines()[0]}).")
     if table.shape[1] > len(names):
@@ -122,7 +122,7 @@ def _numbers(table, names, limits, label, fail):
         if not good.all():
             row = int(good.to_numpy().argmin())
             value = column.iloc[row]
-            shown = "missing (was the file cut off?)" if pd.isna(value) else repr(str(value))
+            shown = "missing (was the file cut off?)" if pd.isna(value) else f"{str(value)!r:.40}"
             kind = "label" if i == label else "pixel"
             fail(
                 f"data row {row + 1}, column {name}: the value is {shown}; "
@@ -136,17 +136,23 @@ def _parse(path):
     """Return the table without an index column, its columns' names, and whether the file gave them."""
     import pandas as pd
 
-    for separator in (",", ";", "\t", "|"):
-        form = {"sep": separator, "skipinitialspace": True}
-        # The first row as text: it may hold values, and pandas renames those of a header that come twice.
-        first = pd.read_csv(path, header=None, nrows=1, dtype=str, keep_default_na=False, **form)
-        if first.shape[1] > 1:
+    # The first row as text: it may hold values, and pandas renames those of a header that come twice.
+    text = {"header": None, "nrows": 1, "dtype": str, "keep_default_na": False}
+    line = pd.read_csv(path, sep=";", **text).iat[0, 0]
+    form = {"skipinitialspace": True, "skiprows": int(line.lower().startswith("sep="))}  # Excel's, to itself
+    # Commas come late, for they may be the numbers' own; and many a text that is no table holds a space.
+    for form["sep"], least in ((";", 2), ("\t", 2), ("|", 2), (",", 2), (" ", 784), (",", 1)):
+        first = pd.read_csv(path, **text, **form)
+        if first.shape[1] >= least:
             break
-    names = first.iloc[0].str.strip().str.lower().tolist()
+    names = first.iloc[0].str.lstrip("#").str.strip().str.lower().tolist()  # NumPy writes "# label"
     while len(names) > 1 and names[-1] == "":  # each row ends with a separator
         names.pop()
-    has_header = pd.to_numeric(pd.Series(names), errors="coerce").isna().any() or names in _layouts()
+    numbers = pd.to_numeric(pd.Series(names).str.replace(",", "."), errors="coerce")
+    has_header = numbers.isna().any() or names in _layouts()
     table = pd.read_csv(path, header=0 if has_header else None, low_memory=False, **form)
+    if len(table.select_dtypes("number").columns) < table.shape[1]:  # text, or numbers with decimal commas?
+        table = table.apply(_with_points)
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for an index
         table = pd.concat([table.index.to_frame(index=False), table.reset_index(drop=True)], axis=1)
     if table.iloc[:, len(names) :].isna().all(axis=None):  # what follows the last separator
@@ -156,6 +162,16 @@ def _parse(path):
     elif names[0] in ("", "id", "imageid", "index", "unnamed: 0"):
         names, table = names[1:], table.iloc[:, 1:]
     return table, names, has_header
+
+
+def _with_points(column):
+    """Return a column as numbers where each is one with a decimal comma, "7,0"; else as it is."""
+    import pandas as pd
+
+    if pd.api.types.is_numeric_dtype(column):
+        return column
+    numbers = pd.to_numeric(column.astype(str).str.replace(",", "."), errors="coerce")
+    return column if numbers.isna().any() else numbers
 
 
 def _pixel_names():

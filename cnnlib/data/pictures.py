@@ -208,6 +208,10 @@ def _read(path, color, least=None):
         problem = f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; scale it down"
     except DataError as error:
         problem = str(error)
+    except OSError as error:
+        # Pillow's own have no number; the system's say that it is a folder, or that nobody may read it.
+        problem = f"{error.strerror or error}; "
+        problem += "name a file that you may read" if error.errno else "open and save it as PNG or JPEG"
     except Exception as error:  # a damaged file ends in whatever error its decoder stumbles over
         problem = f"{str(error).strip() or type(error).__name__}; open and save it as PNG or JPEG"
     raise DataError(f"{path} cannot be read as an image: {problem}")

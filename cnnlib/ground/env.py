@@ -221,7 +221,7 @@ def settings(profile, **profiles):
     Raises:
         ParameterError: no profile has that name.
     """
-    if profile not in profiles:
+    if profile not in list(profiles):
         raise ParameterError(f"profile is {profile!r}; it must be one of {list(profiles)}")
     return SimpleNamespace(**profiles[profile])
 

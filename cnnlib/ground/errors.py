@@ -66,8 +66,8 @@ def check_positive(name, value, zero=False):
     return number
 
 
-def check_whole(name, value, least=1):
-    """Check that an argument is a whole number from `least` on, and return it as an int.
+def check_whole(name, value, least=1, most=None):
+    """Check that an argument is a whole number from `least` on, up to `most`, and return it as an int.
 
     NumPy's whole numbers, and tensors that hold one, are some too; a bool is none, whoever's it is.
 
@@ -78,9 +78,34 @@ def check_whole(name, value, least=1):
         whole = operator.index(value)
     except TypeError:
         whole = None
-    if whole is None or whole < least or _is_bool(value):
-        raise ParameterError(f"{name} is {value!r}; it must be a whole number, {least} or more")
+    if whole is None or whole < least or _is_bool(value) or (most is not None and whole > most):
+        limits = f"{least} or more" if most is None else f"from {least} to {most}"
+        raise ParameterError(f"{name} is {value!r:.200}; it must be a whole number, {limits}")
     return whole
+
+
+def check_seed(seed):
+    """Check that a seed is a whole number that generators take, 0 to 2**63 − 1, and return it as an int."""
+    return check_whole("seed", seed, least=0, most=2**63 - 1)
+
+
+def check_list(name, value, what):
+    """Return an argument, any iterable but a text, as a list.
+
+    Args:
+        name: of the argument, in the plural.
+        value: the argument.
+        what: what it must hold, in words.
+
+    Raises:
+        ParameterError: it is none; the message names the argument, its value and the rule.
+    """
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return list(value)
+    except TypeError:
+        raise ParameterError(f"{name} are {value!r:.80}; they must be a list of {what}") from None
 
 
 def first_line(error):

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +15,15 @@ def as_path(name, value):
     """Return an argument, the name of a file or folder, as a Path; "~" is the user's own folder.
 
     Raises:
-        ParameterError: it is no name; the message names the argument and what it is.
+        ParameterError: it is no name, or an address such as https://…; the message names the argument.
     """
     if not isinstance(value, (str, os.PathLike)):
         raise ParameterError(f"{name} is a {type(value).__name__}; it must be a path: a str or a Path")
+    if re.match(r"\w{2,}://", os.fspath(value)):  # one letter is a drive of Windows
+        raise ParameterError(
+            f"{name} is {str(value)!r:.200}, an address; it must be a path: download the file, and copy "
+            "one that you write afterwards"
+        )
     return Path(value).expanduser()
 
 

@@ -5,13 +5,15 @@ end. In a log it would not: there a new line stands every twenty seconds.
 """
 
 import io
+import shutil
 import sys
 import time
 
 from tqdm import tqdm
 
 LOG_SECONDS = 20  # between two lines of a log
-FORMAT = "{desc}{percentage:3.0f} % |{bar}| {n_fmt} of {total_fmt} {unit}s"
+LONGEST = 120  # characters; a terminal may be narrower, and there a line that wraps cannot be written over
+FORMAT = "{desc}{percentage:3.0f} % |{bar:16}| {n_fmt} of {total_fmt} {unit}s"
 FORMAT += ", {elapsed} so far, {remaining} left{postfix}"
 
 
@@ -29,8 +31,9 @@ def progress_bar(total, unit, *, show=True, done=0, title=None):
     options = {"total": total, "unit": unit, "initial": done, "desc": title, "disable": not show or caught}
     options |= {"bar_format": FORMAT, "miniters": 1, "leave": False}
     if _rewrites(sys.stdout):
-        return _Bar(file=sys.stdout, ncols=110, mininterval=0.5, delay=0.5, **options)
-    return _Lines(file=io.StringIO(), ncols=110, mininterval=LOG_SECONDS, **options)
+        width = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else LONGEST
+        return _Bar(file=sys.stdout, ncols=width, mininterval=0.5, delay=0.5, **options)
+    return _Lines(file=io.StringIO(), ncols=LONGEST, mininterval=LOG_SECONDS, **options)
 
 
 def _rewrites(stream):

@@ -5,13 +5,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from cnnlib.ground.errors import ParameterError, check_positive, check_whole
+from cnnlib.ground.errors import ParameterError, check_list, check_positive, check_seed, check_whole
 from cnnlib.ground.progress import progress_bar
 from cnnlib.inside.geometry import Window, cut, geometry, receptive_field
 from cnnlib.models.hooks import (
     Reached,
     as_tensor,
     check_images,
+    check_logits,
     evaluation,
     find_layer,
     gradients,
@@ -51,7 +52,7 @@ def feature_maps(model, images, layers):
     """
     if isinstance(layers, str):
         raise ParameterError(f"layers is the string {layers!r}; it must be a list of names, [{layers!r}]")
-    modules = {name: find_layer(model, name) for name in layers}
+    modules = {name: find_layer(model, name) for name in check_list("layers", layers, "names of layers")}
     images = check_images(model, images)
     maps = {}
 
@@ -115,6 +116,8 @@ def top_patches(model, images, units, count=9, *, progress=True):
     Source: Girshick et al. 2014, "Rich Feature Hierarchies", arXiv 1311.2524, sec. 3.1.
     First built in: notebooks/05_inside_a_network.ipynb
     """
+    images = check_list("images", images, "images (1, C, H, W)")
+    units = check_list("units", units, "(layer, channel) pairs, [('features.3', 0)]")
     check_whole("len(images)", len(images))
     count = check_whole("count", count)
     if not all(isinstance(unit, (tuple, list)) and len(unit) == 2 for unit in units):
@@ -122,7 +125,7 @@ def top_patches(model, images, units, count=9, *, progress=True):
             f"units are {units!r:.100}; they must be (layer, channel) pairs, [('features.3', 0)]"
         )
     where = {layer: geometry(model, layer) for layer, _ in units}
-    found = {(layer, channel): [] for layer, channel in units}
+    found = {(layer, check_whole("channel", channel, least=0)): [] for layer, channel in units}
     with progress_bar(len(images), "image", show=progress) as bar:
         for index, image in enumerate(images):
             maps = feature_maps(model, image, list(where))
@@ -186,7 +189,7 @@ def maximize_unit(model, layer, channel, size=96, steps=64, lr=0.05, seed=0, *, 
     First built in: notebooks/05_inside_a_network.ipynb
     """
     size, steps = check_whole("size", size), check_whole("steps", steps)
-    seed = check_whole("seed", seed, least=0)
+    seed = check_seed(seed)
     check_positive("lr", lr)
     module = find_layer(model, layer)
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
@@ -248,8 +251,8 @@ def grad_cam(model, images, layer, targets=None):
 
     Raises:
         ParameterError: an unknown layer, one that returns no feature maps or that the logits do not
-            depend on, targets out of range, images of another shape or dtype, or a model that was made
-            in inference mode.
+            depend on, targets out of range, images of another shape or dtype, a model that was made in
+            inference mode or returns no logits, or maps that are not finite.
 
     Source: Selvaraju et al. 2017, "Grad-CAM", arXiv 1610.02391, eq. 1 and 2.
     First built in: notebooks/05_inside_a_network.ipynb
@@ -264,6 +267,7 @@ def grad_cam(model, images, layer, targets=None):
     with gradients(model), hooks((module, cut_graph)), evaluation(model):
         images = check_images(model, images).clone()  # autograd cannot keep images made in inference mode
         logits = run(model, images)
+        check_logits(logits, images)
         if logits.ndim != 2:
             raise ParameterError(f"the model returns {tuple(logits.shape)}; Grad-CAM needs (N, K) logits")
         chosen = logits.argmax(dim=1) if targets is None else _targets(targets, logits)
@@ -275,6 +279,11 @@ def grad_cam(model, images, layer, targets=None):
         (gradient,) = torch.autograd.grad(score, kept)
     weights = gradient.mean(dim=(2, 3), keepdim=True)  # (N, channels, 1, 1), eq. 1
     cam = torch.relu((weights * kept[0].detach()).sum(dim=1, keepdim=True))  # (N, 1, h, w), eq. 2
+    if not cam.isfinite().all():
+        raise ParameterError(
+            f"the maps of layer {layer!r} or their gradients hold NaN or an infinite number; look for where "
+            "the model's training diverged"
+        )
     return F.interpolate(cam, size=images.shape[2:], mode="bilinear", align_corners=False)[:, 0].cpu()
 
 

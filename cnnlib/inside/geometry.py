@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from cnnlib.data import to_float
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, check_list, check_whole
 from cnnlib.models.efficientnet import SameConv2d
 from cnnlib.models.hooks import find_layer
 from cnnlib.models.layers import Normalize
@@ -44,14 +44,13 @@ def receptive_field(layers):
     First built in: notebooks/02_parts_of_a_cnn.ipynb
     """
     size, jump = 1, 1
-    for i, pair in enumerate(layers):
+    for i, pair in enumerate(check_list("layers", layers, "(kernel_size, stride) pairs")):
         try:
             kernel_size, stride = pair
         except (TypeError, ValueError):
             raise ParameterError(f"layer {i} is {pair!r}; it must be a pair (kernel_size, stride)") from None
-        for name, value in (("kernel_size", kernel_size), ("stride", stride)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ParameterError(f"layer {i} has {name} {value!r}; it must be a whole number, 1 or more")
+        kernel_size = check_whole(f"layer {i} has a kernel_size that", kernel_size)
+        stride = check_whole(f"layer {i} has a stride that", stride)
         size += (kernel_size - 1) * jump
         jump *= stride
     return size, jump

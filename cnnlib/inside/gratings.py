@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from cnnlib.ground.errors import ParameterError, check_whole
+from cnnlib.ground.errors import ParameterError, check_list, check_positive, check_whole
 from cnnlib.inside.features import feature_maps
 
 
@@ -31,15 +31,19 @@ def gratings(size, periods, angles=12, phases=4):
     """
     counts = {"size": size, "angles": angles, "phases": phases}
     size, angles, phases = (check_whole(name, value) for name, value in counts.items())
-    periods = list(periods)
-    if not periods or not all(p > 0 for p in periods):
+    periods = check_list("periods", periods, "numbers of pixels above 0, such as [4.0, 8.0]")
+    try:
+        lengths = [check_positive("a period", period) for period in periods]
+    except ParameterError:
+        lengths = []
+    if not lengths:
         raise ParameterError(
             f"periods is {periods}; it must hold numbers of pixels above 0, such as [4.0, 8.0]"
         )
     rows, columns = torch.meshgrid(torch.arange(size), torch.arange(size), indexing="ij")
     theta = torch.arange(angles) * math.pi / angles
     along = columns * theta.cos().view(-1, 1, 1) + rows * theta.sin().view(-1, 1, 1)
-    period = torch.tensor(periods).view(-1, 1, 1, 1, 1)
+    period = torch.tensor(lengths).view(-1, 1, 1, 1, 1)
     phase = torch.arange(phases).view(-1, 1, 1) / phases
     waves = 0.5 + 0.5 * torch.cos(2 * math.pi * (along.unsqueeze(1) / period + phase))
     return waves.unsqueeze(3).expand(-1, -1, -1, 3, -1, -1)
@@ -59,14 +63,19 @@ def tuning(model, layer, size, periods, angles=12):
         (angles, channels) float, on the CPU.
 
     Raises:
-        ParameterError: as `gratings` and `feature_maps` raise it.
+        ParameterError: maps smaller than 3 × 3; besides, as `gratings` and `feature_maps` raise it.
 
     First built in: notebooks/01_what_layers_learn.ipynb
     """
     images = gratings(size, periods, angles)
     maps = feature_maps(model, images.flatten(0, 2), [layer])[layer].cpu()
-    middle = slice(maps.shape[2] // 2 - 1, maps.shape[2] // 2 + 2)
-    best = maps[:, :, middle, middle].amax(dim=(2, 3)).view(*images.shape[:3], -1).amax(dim=2)
+    if maps.ndim != 4 or min(maps.shape[2:]) < 3:
+        raise ParameterError(
+            f"layer {layer!r} returns {tuple(maps.shape)} for gratings of {size} pixels; its maps must be of "
+            "3 × 3 units or more: take larger gratings, or a layer before"
+        )
+    rows, columns = (slice(length // 2 - 1, length // 2 + 2) for length in maps.shape[2:])
+    best = maps[:, :, rows, columns].amax(dim=(2, 3)).view(*images.shape[:3], -1).amax(dim=2)
     favourite = best.amax(dim=1).argmax(dim=0)  # each channel's period
     return best[favourite, :, torch.arange(best.shape[2])].T
 

@@ -15,8 +15,17 @@ import torch.nn.functional as F
 from torch import nn
 
 from cnnlib.ground.env import own_randomness
-from cnnlib.ground.errors import ParameterError, check_positive, check_whole
-from cnnlib.models.hooks import as_input, check_gradients, check_labels, check_model, check_tensor, run
+from cnnlib.ground.errors import ParameterError, check_list, check_positive, check_whole
+from cnnlib.models.hooks import (
+    as_input,
+    check_gradients,
+    check_labels,
+    check_logits,
+    check_model,
+    check_tensor,
+    check_values,
+    run,
+)
 
 
 class NoisyBatchNorm2d(nn.BatchNorm2d):
@@ -81,6 +90,7 @@ def loss_and_gradient(model, images, labels):
     images = _inputs(model, images)
     with own_randomness(None, images.device):
         logits = run(model, images)
+    check_logits(logits, images)
     check_labels(labels, logits)
     if len(labels) != len(images):
         raise ParameterError(f"there are {len(labels)} labels for {len(images)} images; give one for each")
@@ -303,15 +313,21 @@ def input_shift(before, after):
         divided by the root mean square of the standard deviation before.
 
     Raises:
-        ParameterError: the two lists do not belong to the same layers.
+        ParameterError: the two are no lists of moments, or do not belong to the same layers.
 
     Source: Ioffe & Szegedy 2015, "Batch Normalization", arXiv 1502.03167, sec. 2 (the idea, not a
         measure).
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
-    shapes = [[tuple(m.shape) for m in moments] for moments in (before, after)]
-    if shapes[0] != shapes[1] or not shapes[0]:
-        raise ParameterError(f"moments have shapes {shapes[0]} before, {shapes[1]} after; they must be alike")
+    shapes = [
+        [tuple(getattr(m, "shape", ())) for m in check_list(name, moments, "what layer_moments returns")]
+        for name, moments in (("before", before), ("after", after))
+    ]
+    if shapes[0] != shapes[1] or not shapes[0] or not all(s[:1] == (2,) for s in shapes[0]):
+        raise ParameterError(
+            f"moments have shapes {shapes[0]} before, {shapes[1]} after; they must be alike, "
+            "(2, channels) each"
+        )
     return torch.stack(
         [
             ((a[0] - b[0]).square().mean() / b[1].square().mean()).sqrt()
@@ -323,6 +339,7 @@ def input_shift(before, after):
 def _inputs(model, images):
     """Return images as a model takes them, checked to be some."""
     check_model(model)
+    check_values(model)
     check_tensor(images)
     if not images.numel():
         raise ParameterError(f"images have shape {tuple(images.shape)}: there are no images to measure on")

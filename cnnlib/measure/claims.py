@@ -54,7 +54,7 @@ def claim(text, test, measured, rivals, form=".3g"):
 
     Raises:
         ClaimFailed: the measured numbers do not pass, or a rival's do; the message says which.
-        ParameterError: no rival, an empty text, or numbers that are none.
+        ParameterError: no rival, an empty text, numbers that are none, or a form that is none.
     """
     if not isinstance(text, str) or not text.strip():
         raise ParameterError(f"claim's text is {text!r}; it must be a string that says something")
@@ -69,6 +69,8 @@ def claim(text, test, measured, rivals, form=".3g"):
         raise ParameterError(f"the test takes {', '.join(missing)}, which is not among the measured numbers")
     given = {rival: _numbers(f"the rival {rival!r}", numbers, names) for rival, numbers in rivals.items()}
     forms = dict(form) if isinstance(form, Mapping) else dict.fromkeys(names, form)
+    for each in forms.values():
+        _check_form(each)
     holds = _passes(test, measured)
     judged = []
     for rival, numbers in given.items():
@@ -103,7 +105,28 @@ def _arguments(test):
             f"claim's test is {test!r}; it must be a function of the named numbers, "
             "such as lambda a, b: a > b"
         )
-    return list(signature(test).parameters)
+    try:
+        parameters = signature(test).parameters.values()
+    except ValueError:  # max, and others that are written in C
+        parameters = ()
+    if not parameters or any(p.kind in (p.VAR_POSITIONAL, p.POSITIONAL_ONLY) for p in parameters):
+        raise ParameterError(
+            f"claim's test is {test!r:.80}, whose arguments have no names; write it as a function of the "
+            "named numbers, such as lambda a, b: a > b"
+        )
+    return [parameter.name for parameter in parameters]
+
+
+def _check_form(form):
+    """Check that numbers can be shown in a form."""
+    try:
+        spec = form.partition(" ")[0]
+        format(1.5, f"{spec[:-1]}.1f" if spec.endswith("d") else spec)
+    except (AttributeError, TypeError, ValueError):
+        raise ParameterError(
+            f"claim's form is {form!r:.80}; it must be a format and, after a space, a unit: "
+            '".1%", ".2f nats"'
+        ) from None
 
 
 def _numbers(what, numbers, names):
@@ -128,7 +151,7 @@ def _number(what, value):
     if hasattr(value, "tolist"):  # NumPy, pandas and torch
         return _number(what, value.tolist())
     if isinstance(value, Real) and not math.isnan(value):
-        return value
+        return value if isinstance(value, (int, float)) else float(value)  # a Fraction cannot be shown
     raise ParameterError(f"{what} is {value!r:.80}; it must be a number, or a list or dict of numbers")
 
 

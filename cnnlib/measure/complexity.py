@@ -9,8 +9,8 @@ from torch.nn.utils.parametrize import ParametrizationList
 from torch.overrides import BaseTorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from cnnlib.ground.errors import ParameterError, first_line
-from cnnlib.models.hooks import evaluation, hooks
+from cnnlib.ground.errors import ParameterError, check_whole, first_line
+from cnnlib.models.hooks import check_model, evaluation, hooks
 
 
 def count_parameters(model):
@@ -24,10 +24,11 @@ def count_parameters(model):
         int
 
     Raises:
-        ParameterError: a lazy layer that has seen no input yet, and so has no shape.
+        ParameterError: no model, or a lazy layer that has seen no input yet, and so has no shape.
 
     First built in: notebooks/02_parts_of_a_cnn.ipynb
     """
+    check_model(model)
     for name, parameter in model.named_parameters():
         if isinstance(parameter, nn.parameter.UninitializedParameter):
             raise ParameterError(f"{name} has no shape yet; pass one batch through the model first")
@@ -185,9 +186,11 @@ _HIDDEN_PRODUCTS = re.compile(
 
 def _trace(model, input_shape):
     """Run one image of zeros; return the _Call of each run of each layer, in the order in which they end."""
-    shape = tuple(input_shape) if isinstance(input_shape, (tuple, list, torch.Size)) else ()
-    whole = all(isinstance(n, int) and not isinstance(n, bool) and n > 0 for n in shape)
-    if len(shape) != 3 or not whole:
+    try:
+        shape = tuple(check_whole("input_shape", n) for n in input_shape)
+    except (ParameterError, TypeError):
+        shape = ()
+    if len(shape) != 3:
         raise ParameterError(
             f"input_shape is {input_shape!r}; it must be three whole numbers above 0, (C, H, W) of one "
             "image, such as (3, 224, 224)"

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from cnnlib.ground.errors import ParameterError, check_whole
+from cnnlib.ground.errors import ParameterError, check_positive, check_whole
 
 
 class Estimate(float):
@@ -62,7 +62,7 @@ def mean_se(values):
     Raises:
         ParameterError: no values, or one that is not finite.
     """
-    given = values
+    given = values = _array(values)
     try:
         values = [] if isinstance(values, (str, dict)) else [float(v) for v in values]
     except (TypeError, ValueError):  # one number alone, words, rows of numbers
@@ -85,7 +85,7 @@ def wilson_interval(correct, total, z=1.96):
         (low, high): two floats between 0 and 1.
 
     Raises:
-        ParameterError: counts outside those ranges, or z not above 0.
+        ParameterError: counts outside those ranges or no whole numbers, or z not above 0.
 
     Source: Wilson 1927, "Probable Inference, the Law of Succession, and Statistical Inference".
     First built in: notebooks/03_mnist_cnn.ipynb
@@ -93,10 +93,14 @@ def wilson_interval(correct, total, z=1.96):
     given = f"{correct} correct of {total}"
     try:
         correct, total, z = float(correct), float(total), float(z)
-    except (TypeError, ValueError):
+    except (RuntimeError, TypeError, ValueError):
         raise ParameterError(f"{given}, z = {z!r}: they must be numbers") from None
     if not 1 <= total < math.inf or not 0 <= correct <= total:  # written so that NaN fails too
         raise ParameterError(f"{given}: need total >= 1 and 0 <= correct <= total")
+    if not (correct.is_integer() and total.is_integer()):
+        raise ParameterError(
+            f"{given}: they must be counts, whole numbers; of an accuracy give round(accuracy * total)"
+        )
     if not 0 < z < math.inf:
         raise ParameterError(f"z is {z!r}; it must be a finite number above 0, such as 1.96")
     p = correct / total
@@ -202,13 +206,20 @@ def fit_temperature(logits, labels):
         float above 0.
 
     Raises:
-        ParameterError: logits and labels that do not fit together, a logit that is not finite, or no best
-            temperature: every prediction is correct (the best T is 0), or they are no better than chance.
+        ParameterError: logits and labels that do not fit together, a logit that is not finite, probabilities
+            in their place, or no best temperature: every prediction is correct (the best T is 0), or they are
+            no better than chance.
 
     Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", sec. 4.2.
     First built in: notebooks/04_reading_results.ipynb
     """
     logits, labels = _logits_and_labels(logits, labels)
+    sums_to_1 = (logits >= 0).all() and (logits.sum(dim=1) - 1).abs().max() < 1e-3
+    if logits.shape[1] > 1 and sums_to_1 and (logits % 1).any():
+        raise ParameterError(
+            "the logits are probabilities: none is negative, and each row sums to 1; give the last layer's "
+            "output before its softmax, or probabilities.log()"
+        )
     true_logit = logits.gather(1, labels[:, None]).mean()
     if not logits.mean() < true_logit < logits.max(dim=1).values.mean():
         reason = "no better than chance" if true_logit <= logits.mean() else "all correct"
@@ -272,7 +283,7 @@ def paired_bootstrap(correct_a, correct_b, level=0.95, resamples=10_000, seed=0)
     First built in: notebooks/04_reading_results.ipynb
     """
     only_a, only_b, n = _discordant(correct_a, correct_b)
-    if not 0 < level < 1:
+    if not 0 < check_positive("level", level, zero=True) < 1:
         raise ParameterError(f"level is {level!r}; level must lie between 0 and 1")
     resamples, seed = check_whole("resamples", resamples), check_whole("seed", seed, least=0)
     shares = [only_a / n, only_b / n, 1 - (only_a + only_b) / n]
@@ -322,10 +333,15 @@ def _discordant(correct_a, correct_b):
     return only_a, only_b, len(correct_a)
 
 
+def _array(value):
+    """Return a table or a column of pandas as an array: torch would look its values up by their labels."""
+    return value.to_numpy(copy=True) if hasattr(value, "to_numpy") else value
+
+
 def _tensor(name, value):
-    """Return a tensor, an array or a list of numbers as a tensor on the CPU."""
+    """Return a tensor, an array, a column of pandas or a list of numbers as a tensor on the CPU."""
     try:
-        return torch.as_tensor(value).detach().cpu()
+        return torch.as_tensor(_array(value)).detach().cpu()
     except (TypeError, ValueError, RuntimeError):
         raise ParameterError(
             f"{name} are {value!r:.80}; they must be a tensor, or a list of numbers of one shape"

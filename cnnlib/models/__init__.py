@@ -56,7 +56,7 @@ def make_model(name, in_channels=1, num_classes=10):
         ParameterError: an unknown name, or a number that is no whole one from 1 on.
     """
     models = MODELS | IMAGENET_MODELS
-    if name not in models:
+    if name not in list(models):
         raise ParameterError(f"there is no model {name!r}; choose one of {sorted(models)}")
     in_channels = check_whole("in_channels", in_channels)
     num_classes = check_whole("num_classes", num_classes)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm  # what BatchNorm1d to 3d and SyncBatchNorm share
 
-from cnnlib.ground.errors import ParameterError
-from cnnlib.models.hooks import evaluation, hooks
+from cnnlib.ground.errors import ParameterError, check_positive, check_whole
+from cnnlib.models.hooks import check_model, check_tensor, evaluation, hooks, run
 
 AXES = (0, 2, 3)
 """A channel's mean and variance run over the images, the rows and the columns."""
@@ -77,8 +77,8 @@ class BatchNorm2d(nn.Module):
         statistics are computed and kept in the layer's own float32.
 
     Raises:
-        ParameterError: an input with other axes or not C channels; in training, one with one value a
-            channel: it has no variance.
+        ParameterError: a number outside its range; an input with other axes or not C channels; in training,
+            one with one value a channel: it has no variance.
 
     Source: Ioffe & Szegedy 2015, algorithms 1 and 2.
     First built in: notebooks/09_batch_norm.ipynb
@@ -86,7 +86,13 @@ class BatchNorm2d(nn.Module):
 
     def __init__(self, num_features, eps=1e-5, momentum=0.1):
         super().__init__()
-        self.eps, self.momentum = eps, momentum
+        num_features = check_whole("num_features", num_features)
+        self.eps, self.momentum = (
+            check_positive("eps", eps, zero=True),
+            check_positive("momentum", momentum, zero=True),
+        )
+        if momentum > 1:
+            raise ParameterError(f"momentum is {momentum!r}; it must be from 0 to 1")
         self.weight = nn.Parameter(torch.ones(num_features))  # γ
         self.bias = nn.Parameter(torch.zeros(num_features))  # β
         self.register_buffer("running_mean", torch.zeros(num_features))
@@ -149,6 +155,8 @@ def fold_batch_norm(conv, norm):
             f"conv is a {type(conv).__name__}; it must be an nn.Conv2d that holds its weight (of one with "
             "weight_norm or the like, torch.nn.utils.parametrize.remove_parametrizations first)"
         )
+    if not isinstance(norm, (BatchNorm2d, _BatchNorm)):
+        raise ParameterError(f"norm is a {type(norm).__name__}; it must be a BatchNorm2d, ours or PyTorch's")
     if norm.running_mean is None:
         raise ParameterError(
             "the normalisation keeps no running statistics (track_running_stats=False): it depends on each "
@@ -167,7 +175,7 @@ def fold_batch_norm(conv, norm):
     scale = gamma / (norm.running_var + norm.eps).sqrt()  # (out_channels,)
     before = 0 if conv.bias is None else conv.bias.detach()
     folded.weight.mul_(scale.view(-1, 1, 1, 1))
-    folded.bias = nn.Parameter((before - norm.running_mean) * scale + beta)
+    folded.bias = nn.Parameter(((before - norm.running_mean) * scale + beta).to(conv.weight.dtype))
     return folded.requires_grad_(True)
 
 
@@ -179,15 +187,18 @@ def reestimate_statistics(model, images, batch_size=256):
 
     Args:
         model: module with batch normalisation layers: BatchNorm2d, or any of PyTorch's.
-        images: (N, C, H, W) float 0–1, training images in random order, at least one batch.
+        images: (N, C, H, W) uint8 or float 0–1, training images in random order, at least one batch.
         batch_size: images a batch, as large as in training or larger; a smaller rest is left out.
 
     Raises:
-        ParameterError: fewer images than one batch.
+        ParameterError: fewer images than one batch, or images that the model cannot take.
 
     Source: Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm", sec. 3.1 ("precise BatchNorm").
     First built in: notebooks/09_batch_norm.ipynb
     """
+    check_model(model)
+    check_tensor(images)
+    batch_size = check_whole("batch_size", batch_size)
     if len(images) < batch_size:
         raise ParameterError(f"{len(images)} images do not fill one batch of {batch_size}; lower batch_size")
     norms = [m for m in model.modules() if isinstance(m, (BatchNorm2d, _BatchNorm))]
@@ -204,7 +215,7 @@ def reestimate_statistics(model, images, batch_size=256):
                 norm.momentum = 1  # the first batch replaces what was there
             for batch in images.split(batch_size):
                 if len(batch) == batch_size:
-                    model(batch)
+                    run(model, batch)
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum

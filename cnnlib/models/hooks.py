@@ -23,6 +23,17 @@ def check_model(model):
         raise ParameterError(f"model is {model!r:.80}; it must be a torch.nn.Module, built: SimpleCNN()")
 
 
+def check_values(model):
+    """Check that a model's tensors have values, which those on the device "meta" have not."""
+    for name, tensor in (*model.named_parameters(), *model.named_buffers()):
+        if tensor.is_meta:
+            raise ParameterError(
+                f'{name} is on the device "meta", where tensors have shapes and no values; build the model '
+                'outside of torch.device("meta"), or give it values: model.to_empty(device="cpu"), then '
+                "load_state_dict"
+            )
+
+
 def find_layer(model, name):
     """Return a layer by its name in `model.named_modules()`; an unknown name raises ParameterError."""
     check_model(model)
@@ -115,15 +126,29 @@ def check_tensor(images):
         check_channels_first(images)
 
 
+def check_logits(logits, images):
+    """Check that what a model returns for images is one tensor with a row for each of them."""
+    if not isinstance(logits, torch.Tensor) or logits.shape[:1] != images.shape[:1]:
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        raise ParameterError(
+            f"the model returns {found} for images of shape {tuple(images.shape)}; it must take (N, C, H, W) "
+            "and return (N, K) logits, one tensor: of several outputs let forward return the logits alone "
+            "(auxiliary classifiers: aux_logits=False)"
+        )
+
+
 def check_labels(labels, logits, name="labels"):
     """Check that labels, (N,) int64, are places among the logits, (N, K)."""
     if logits.ndim != 2:
         raise ParameterError(f"the model returns {tuple(logits.shape)}; it must return (N, K) logits")
-    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64:
+    if not isinstance(labels, torch.Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
         found = getattr(labels, "dtype", type(labels).__name__)
+        found = f"of shape {tuple(labels.shape)}" if found == torch.int64 else found
         raise ParameterError(
-            f"{name} are {found}; they must be a tensor (N,) int64: torch.as_tensor(labels).long()"
+            f"{name} are {found}; they must be a tensor (N,) int64, the class of each image: "
+            "torch.as_tensor(labels).long(), and one_hot.argmax(dim=1)"
         )
+    check_whole(f"len({name})", len(labels))
     lowest, highest = map(int, labels.aminmax())
     if lowest < 0 or highest >= logits.shape[1]:
         raise ParameterError(
@@ -139,6 +164,7 @@ def run(model, images):
         ParameterError: a layer cannot take what it gets; the message names the layer, and says what of the
             images does not fit.
     """
+    check_values(model)
     images = as_input(model, images)
     try:
         return model(images)

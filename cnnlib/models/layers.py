@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnlib.ground.errors import ParameterError, check_whole
+from cnnlib.ground.errors import ParameterError, check_positive, check_whole
 
 
 class Normalize(nn.Module):
@@ -20,23 +20,35 @@ class Normalize(nn.Module):
     Shape: images (N, C, H, W) float 0–1 → the same shape.
 
     Raises:
-        ParameterError: mean and std of different lengths, or a std that is not above 0.
+        ParameterError: mean and std of different lengths or not finite, a std that is not above 0; images of
+            other channels than there are values.
 
     First built in: notebooks/03_mnist_cnn.ipynb
     """
 
     def __init__(self, mean, std):
         super().__init__()
-        mean, std = (torch.as_tensor(v, dtype=torch.float32).reshape(-1, 1, 1) for v in (mean, std))
-        if mean.shape != std.shape or not (std > 0).all():
+        given = mean, std
+        try:
+            mean, std = (torch.as_tensor(v, dtype=torch.float32).reshape(-1, 1, 1) for v in given)
+        except (RuntimeError, TypeError, ValueError):
+            raise ParameterError(
+                f"mean is {given[0]!r:.80} and std {given[1]!r:.80}; they must be numbers"
+            ) from None
+        if mean.shape != std.shape or not (std > 0).all() or not (mean + std).isfinite().all():
             raise ParameterError(
                 f"mean {mean.flatten().tolist()} and std {std.flatten().tolist()} must have one value a "
-                "channel each, and every std must be above 0"
+                "channel each, all finite, and every std must be above 0"
             )
         self.register_buffer("mean", mean)  # (C, 1, 1)
         self.register_buffer("std", std)
 
     def forward(self, images):
+        if len(self.mean) > 1 and images.shape[-3] != len(self.mean):  # one channel would become several
+            raise ParameterError(
+                f"images have shape {tuple(images.shape)}; they must be (N, {len(self.mean)}, H, W), one "
+                "channel a mean: images.expand(-1, 3, -1, -1) makes grey images colour ones"
+            )
         return (images - self.mean) / self.std
 
     def extra_repr(self):
@@ -61,6 +73,8 @@ class MixedPrecision(nn.Module):
 
     def __init__(self, model):
         super().__init__()
+        if not isinstance(model, nn.Module):
+            raise ParameterError(f"model is {model!r:.80}; it must be a torch.nn.Module, built")
         self.model = model
 
     def forward(self, images):
@@ -274,7 +288,11 @@ class DropBlock(nn.Module):
 
 
 def _drop_probability(p):
-    if isinstance(p, bool) or not isinstance(p, (int, float)) or not 0 <= p <= 1:
+    try:
+        good = check_positive("p", p, zero=True) <= 1
+    except ParameterError:
+        good = False
+    if not good:
         raise ParameterError(
             f"p is {p!r}; it must be a number from 0 to 1: the probability to zero a value (to keep a "
             "share q of the values, give 1 - q)"
@@ -292,6 +310,10 @@ def _windows(images, kernel_size, stride):
 
 
 def _check_images(images):
+    if not isinstance(images, torch.Tensor):
+        raise ParameterError(
+            f"images are a {type(images).__name__}; they must be a tensor: torch.as_tensor(images)"
+        )
     if images.ndim != 4:
         raise ParameterError(
             f"images have shape {tuple(images.shape)}; they must have four axes (N, C, H, W): add a missing "

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnlib.ground.errors import check_whole
+from cnnlib.ground.errors import ParameterError, check_whole
+from cnnlib.models.hooks import check_tensor
 from cnnlib.train import predict
 
 
@@ -72,12 +73,18 @@ def predict_shifted(model, images, pixels=1):
         (N, K) float tensor on the CPU. It costs five forward passes.
 
     Raises:
-        ParameterError: `pixels` below 1.
+        ParameterError: `pixels` below 1 or so large that nothing of the images is left; no images.
 
     Source: Krizhevsky, Sutskever & Hinton 2012, sec. 4.1 (there: five crops and their mirror images).
     First built in: notebooks/12_training_speed.ipynb
     """
     pixels = check_whole("pixels", pixels)
+    check_tensor(images)
+    if pixels >= min(images.shape[-2:]):
+        raise ParameterError(
+            f"pixels is {pixels}; it must be below the images' {min(images.shape[-2:])} pixels a side, for "
+            "else nothing of them is left"
+        )
     moves = ((0, 0), (pixels, 0), (-pixels, 0), (0, pixels), (0, -pixels))
     views = (F.pad(images, (right, -right, down, -down)) for down, right in moves)
     return torch.stack([predict(model, view) for view in views]).mean(0)
@@ -92,4 +99,5 @@ def predict_flipped(model, images):
     Returns:
         (N, K) float tensor on the CPU.
     """
-    return torch.stack([predict(model, images), predict(model, images.flip(3))]).mean(0)
+    check_tensor(images)
+    return torch.stack([predict(model, images), predict(model, images.flip(-1))]).mean(0)

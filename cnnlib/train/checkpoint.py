@@ -8,16 +8,15 @@ import re
 import types
 import zipfile
 import zlib
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
 from cnnlib.ground.errors import CheckpointError, ParameterError
-from cnnlib.ground.files import atomic_path
+from cnnlib.ground.files import as_path, atomic_path
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 def save_checkpoint(path, state):
@@ -31,7 +30,7 @@ def save_checkpoint(path, state):
         ParameterError: the state holds something else, which could not be read again; see `plain`.
         OSError: the file cannot be written.
     """
-    state = plain(state, "state")
+    path, state = as_path("path", path), plain(state, "state")
     with atomic_path(path) as temporary:
         torch.save({"cnnlib_checkpoint": _FORMAT, **state}, temporary)
 
@@ -48,7 +47,7 @@ def load_checkpoint(path):
     Raises:
         CheckpointError: the file is missing, damaged, or no checkpoint of this package.
     """
-    path = Path(path)
+    path = as_path("path", path)
     try:
         with zipfile.ZipFile(path) as archive:  # torch writes checksums and does not look at them
             damaged = archive.testzip()

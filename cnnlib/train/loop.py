@@ -1,5 +1,6 @@
 """Training and measuring: `fit`, `evaluate` and `predict`."""
 
+import contextlib
 import functools
 import inspect
 import math
@@ -12,9 +13,17 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from cnnlib.data import Dataset, batches
+from cnnlib.data import batches
+from cnnlib.data.datasets import check_dataset
 from cnnlib.ground.env import best_device, own_randomness
-from cnnlib.ground.errors import CheckpointError, ParameterError, Stopped, check_positive, check_whole
+from cnnlib.ground.errors import (
+    CheckpointError,
+    ParameterError,
+    Stopped,
+    check_positive,
+    check_seed,
+    check_whole,
+)
 from cnnlib.ground.files import as_path
 from cnnlib.ground.progress import progress_bar
 from cnnlib.models.hooks import (
@@ -22,8 +31,10 @@ from cnnlib.models.hooks import (
     channels_last,
     check_gradients,
     check_labels,
+    check_logits,
     check_model,
     check_tensor,
+    check_values,
     evaluation,
 )
 from cnnlib.models.hooks import run as run_model
@@ -59,10 +70,16 @@ def warmup_linear(optimizer, total_steps, warmup=0.2):
     Returns:
         torch.optim.lr_scheduler.LRScheduler, to be stepped after every optimizer step.
 
+    Raises:
+        ParameterError: `total_steps` is no whole number from 1 on, or `warmup` no share.
+
     Source: Smith 2018, "A Disciplined Approach to Neural Network Hyper-Parameters", sec. 4 (the
         one-cycle policy, here without its final phase).
     First built in: notebooks/03_mnist_cnn.ipynb
     """
+    total_steps, warmup = check_whole("total_steps", total_steps), check_positive("warmup", warmup, zero=True)
+    if warmup >= 1:
+        raise ParameterError(f"warmup is {warmup!r}; it must lie between 0 and 1, a share of the steps")
     peak = max(1.0, warmup * total_steps)
 
     def factor(step):
@@ -74,14 +91,15 @@ def warmup_linear(optimizer, total_steps, warmup=0.2):
 FAST = {
     "batch_size": 256,
     "lr": 0.03,
-    "optimizer": functools.partial(torch.optim.Adam, betas=(0.7, 0.9)),
+    "optimizer": functools.partial(torch.optim.Adam, betas=(0.7, 0.9), fused=True),
     "schedule": warmup_linear,
     "loss": functools.partial(F.cross_entropy, label_smoothing=0.2),
 }
 """Settings of `fit` for few steps, `fit(model, train, epochs=1, **FAST)`, of a small network with batch norm.
 
 The high rate needs the warm-up. Short memories (betas) suit a run of a hundred steps, in which the gradient's
-scale changes fast. Smoothed labels keep the logits small (Szegedy et al. 2016, arXiv 1512.00567, sec. 7).
+scale changes fast. Fused, Adam's step is one call for all weights. Smoothed labels keep the logits small
+(Szegedy et al. 2016, arXiv 1512.00567, sec. 7).
 First built in: notebooks/12_training_speed.ipynb
 """
 
@@ -125,12 +143,7 @@ def _logits(model, images, batch_size, device=None):
 
 def _chunk(model, images, device):
     logits = run_model(model, images)
-    if not isinstance(logits, torch.Tensor) or logits.shape[:1] != images.shape[:1]:
-        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
-        raise ParameterError(
-            f"the model returns {found} for images of shape {tuple(images.shape)}; it must take (N, C, H, W) "
-            "and return (N, K) logits, a tensor"
-        )
+    check_logits(logits, images)
     return logits.to(device or logits.device, torch.promote_types(logits.dtype, torch.float32))
 
 
@@ -166,21 +179,13 @@ def evaluate(model, data, loss=F.cross_entropy, batch_size=1000):
     Raises:
         ParameterError: there are no data, a label has no logit, or the loss is no mean of the two.
     """
-    _check_data("data", data, hasattr(data, "images") and hasattr(data, "labels"))
+    check_dataset("data", data, like=True)
+    check_whole("len(data)", len(data))
     logits = _logits(model, data.images, batch_size)
     check_labels(data.labels, logits)
     labels = data.labels.to(logits.device)
     correct = int((logits.argmax(dim=1) == labels).sum())
     return Score(loss_value(loss, logits, labels).item(), correct / len(data), correct, len(data))
-
-
-def _check_data(name, data, good):
-    if not good:
-        raise ParameterError(
-            f"{name} is a {type(data).__name__}; it must be a Dataset of cnnlib.data: "
-            "Dataset(images, labels), uint8 and int64"
-        )
-    check_whole(f"len({name})", len(data))
 
 
 def fit(
@@ -246,11 +251,12 @@ def fit(
     First built in: notebooks/03_mnist_cnn.ipynb
     """
     epochs, batch_size = check_whole("epochs", epochs), check_whole("batch_size", batch_size)
-    seed = check_whole("seed", seed, least=0)
+    seed = check_seed(seed)
     for name, value in (("optimizer", optimizer), ("loss", loss), ("schedule", schedule)):
         if not callable(value) and not (name == "schedule" and value is None):
             raise ParameterError(f"{name} is {value!r}; it must be a function, such as {_EXAMPLES[name]}")
     check_model(model)
+    check_values(model)
     learned = [p for p in model.parameters() if p.requires_grad]
     if not learned:
         raise ParameterError(
@@ -262,9 +268,11 @@ def fit(
             f"the model has {coarse} parameters, too coarse for the steps of training; model.float() makes "
             "them float32, and layers.MixedPrecision(model) computes in bfloat16"
         )
-    _check_data("train", train, isinstance(train, Dataset))
+    check_dataset("train", train)
+    check_whole("len(train)", len(train))
     if val is not None:
-        _check_data("val", val, isinstance(val, Dataset))
+        check_dataset("val", val)
+        check_whole("len(val)", len(val))
     lr = check_positive("lr", lr)
     checkpoint = None if checkpoint is None else as_path("checkpoint", checkpoint)
     if checkpoint_steps is not None:
@@ -303,6 +311,7 @@ def fit(
             "batch_size": batch_size,
             "lr": lr,
             "optimizer": describe(optimizer, parts),
+            "order of parameters": _order(model, built),
             "schedule": f"{describe(schedule, parts)} over {epochs} epochs" if schedule else "none",
             "loss": describe(loss, parts),
             "seed": seed,
@@ -313,8 +322,14 @@ def fit(
             save_checkpoint(checkpoint, {"identity": identity, **run.state()})
 
     history = run.history
-    with channels_last(model), own_randomness(seed, device), DeferredInterrupt() as interrupt:
-        if checkpoint is not None and Path(checkpoint).exists():
+    begun_anew = checkpoint is not None and not Path(checkpoint).exists()
+    with (
+        _no_trace(run, checkpoint if begun_anew else None),
+        channels_last(model),
+        own_randomness(seed, device),
+        DeferredInterrupt() as interrupt,
+    ):
+        if checkpoint is not None and not begun_anew:
             _resume(run, checkpoint, identity)
         else:
             save()  # a path or a state that cannot be saved shows now, not after an epoch
@@ -392,6 +407,23 @@ def _check_optimizer(built, learned):
         )
 
 
+def _order(model, optimizer):
+    """Return the names of each group's parameters: an optimizer's saved state goes by their order."""
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return [[names.get(id(p), "another") for p in group["params"]] for group in optimizer.param_groups]
+
+
+@contextlib.contextmanager
+def _no_trace(run, checkpoint):
+    """Take the checkpoint of a run away that fails at its first step: the mended one is another run."""
+    try:
+        yield
+    except ParameterError:
+        if checkpoint is not None and not run.history.step_losses and not run.step:
+            checkpoint.unlink(missing_ok=True)
+        raise
+
+
 def _check_scheduler(scheduler, optimizer, steps):
     if getattr(scheduler, "optimizer", optimizer) is not optimizer:
         raise ParameterError(
@@ -459,10 +491,10 @@ def _stopped(history, all_steps, checkpoint):
     steps = len(history.step_losses)
     if not history.interrupted:
         return f"Stopped, when all {steps:,} steps of this training were made; the model keeps them."
-    again = "from the start" if checkpoint is None else "from here"
+    again = "makes all its steps anew" if checkpoint is None else "goes on from here"
     return (
         f"Stopped after {steps:,} of {all_steps:,} steps; the model keeps what it learned in them. "
-        f"The same training, run once more, goes on {again}."
+        f"The same training, run once more, {again}."
     )
 
 

@@ -7,6 +7,7 @@ each other many times a step, and they hardly mind what else the machine does.
 import contextlib
 import io
 import os
+import pickle
 import random
 import time
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -18,7 +19,14 @@ import torch
 from loky import cpu_count, get_reusable_executor, process_executor
 
 from cnnlib.ground.env import best_device, set_seed
-from cnnlib.ground.errors import CnnlibError, ParameterError, Stopped, check_whole
+from cnnlib.ground.errors import (
+    CnnlibError,
+    ParameterError,
+    Stopped,
+    check_list,
+    check_whole,
+    first_line,
+)
 from cnnlib.ground.progress import progress_bar
 
 IDLE_SECONDS = 120  # so long workers wait for the next cell's runs: starting one takes seconds
@@ -54,10 +62,11 @@ def side_by_side(function, settings, *, device="auto", workers=None, progress=Tr
         Stopped: an interrupt (the stop button, Ctrl-C), when the runs at hand were stopped. It is a
             KeyboardInterrupt.
         RunFailed: a worker died, twice; the message names its setting.
-        ParameterError: `workers` is no whole number from 1 on, or there is no such device.
+        ParameterError: `settings` is no list or the like, `workers` no whole number from 1 on, there is no
+            such device, or the function uses something that cannot be copied.
         Whatever the function raises, with a note that names the setting. The other runs are stopped.
     """
-    settings, device = list(settings), best_device(device)
+    settings, device = check_list("settings", settings, "settings, such as range(5)"), best_device(device)
     if workers is not None:
         workers = check_whole("workers", workers)
     if not callable(function):
@@ -69,7 +78,7 @@ def side_by_side(function, settings, *, device="auto", workers=None, progress=Tr
         if device.type != "cpu":
             results = [(_named(s, _seeded, function, i, s), "") for i, s in _shown(settings, bar)]
         else:
-            call = cloudpickle.dumps(function)
+            call = _copied(function)
             if workers <= 1:
                 results = [_named(s, _one_thread, call, i, s) for i, s in _shown(settings, bar)]
             else:
@@ -79,6 +88,17 @@ def side_by_side(function, settings, *, device="auto", workers=None, progress=Tr
     if progress and len(settings) > 1:
         print(f"{len(settings)} runs in {time.perf_counter() - started:.0f} s, {workers} at a time")
     return [result for result, _ in results]
+
+
+def _copied(function):
+    """Return a function, with all that it uses, as bytes."""
+    try:
+        return cloudpickle.dumps(function)
+    except (AttributeError, RuntimeError, TypeError, ValueError, pickle.PicklingError) as error:
+        raise ParameterError(
+            f"the function uses something of which there can be no copy ({first_line(error)}); let it open "
+            "files, locks and the like itself, and give it the rest in its setting"
+        ) from error
 
 
 def start_workers(device="auto"):
@@ -122,6 +142,7 @@ def _cores():
 
 
 def _shown(settings, bar):
+    bar.refresh()  # at once: the first run may take minutes
     for i, setting in enumerate(settings):
         yield i, setting
         bar.update()

@@ -6,10 +6,11 @@ import threading
 from dataclasses import asdict, dataclass, field
 
 import torch
+import torch.nn.functional as F
 
 from cnnlib.ground.env import random_states, set_random_states
 from cnnlib.ground.errors import CnnlibError, ParameterError, Stopped, first_line
-from cnnlib.models.hooks import as_input
+from cnnlib.models.hooks import as_input, check_logits
 
 
 @dataclass
@@ -63,6 +64,7 @@ class TrainingRun:
 
     def learn(self, images, labels):
         logits = self.model(as_input(self.model, images))
+        check_logits(logits, images)
         value = loss_value(self.loss, logits, labels)
         if not value.requires_grad:
             raise ParameterError(
@@ -70,8 +72,17 @@ class TrainingRun:
                 "and item() cut it off"
             )
         self.optimizer.zero_grad()
-        value.backward()
-        self.optimizer.step()
+        try:
+            value.backward()
+            self.optimizer.step()
+        except (CnnlibError, torch.OutOfMemoryError):
+            raise
+        except RuntimeError as error:
+            raise ParameterError(
+                f"the model cannot make a step of training with {type(self.optimizer).__name__}: "
+                f"{first_line(error)[:300]}. Mend the layer that this names (one that works in place spoils "
+                "what the layer before it needs), or take another optimizer, such as torch.optim.Adam"
+            ) from error
         self.lr = float(self.optimizer.param_groups[0]["lr"])
         if self.scheduler:
             self.scheduler.step()
@@ -142,6 +153,18 @@ def loss_value(loss, logits, labels):
         raise ParameterError(
             f"loss returns a {type(value).__name__}{shape}; it must return the mean loss, a tensor of one "
             'number: reduction="mean", and a class is built first: nn.CrossEntropyLoss()'
+        )
+    reduction = getattr(loss, "reduction", None) or getattr(loss, "keywords", {}).get("reduction")
+    if reduction == "sum":
+        raise ParameterError(
+            'loss has the reduction "sum"; it must be "mean", so that neither lr nor a score depends on '
+            "how many images there are"
+        )
+    negative = loss is F.nll_loss or isinstance(loss, torch.nn.NLLLoss)
+    if negative and logits.logsumexp(dim=1).abs().max() > 1e-2:
+        raise ParameterError(
+            "loss is nll_loss, which takes the logarithms of probabilities, which these are not; take "
+            "torch.nn.functional.cross_entropy, which takes logits"
         )
     return value
 

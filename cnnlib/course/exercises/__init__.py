@@ -357,12 +357,19 @@ def _cell(answer):
 
 
 def _line(error, answer):
-    """Return " (line N after …)" for the line of an answer that raised an error, where it can be told."""
+    """Return " (line N after its def)" for the line of an answer that raised an error, where it can be told.
+
+    What stands in the line of the def itself, as in a lambda, is "in the line of" it.
+    """
     names = {code: f"def {code.co_name}" if inspect.isclass(answer) else "its def" for code in _codes(answer)}
+    names = {code: "its lambda" if code.co_name == "<lambda>" else name for code, name in names.items()}
     trace, found = error.__traceback__, ""
     while trace:
         code = trace.tb_frame.f_code
         if code in names:
-            found = f" (line {trace.tb_lineno - code.co_firstlineno} after {names[code]})"
+            lines = trace.tb_lineno - code.co_firstlineno
+            found = (
+                f" (line {lines} after {names[code]})" if lines > 0 else f" (in the line of {names[code]})"
+            )
         trace = trace.tb_next
     return found

@@ -199,7 +199,8 @@ class Shell(_Nothing):
 
     def run_line_magic(self, name, line="", *_):
         if name == "run":
-            path = Path(line.split()[0] if line.split() else "")
+            path = Path(next((word for word in line.split() if word[0] != "-"), ""))
+            path = path if path.suffix else path.with_suffix(".py")
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), self.user_ns)
         if name in TRANSPARENT:
             return eval(line, self.user_ns)
@@ -211,6 +212,7 @@ class Shell(_Nothing):
     def run_cell_magic(self, name, line="", body=""):
         if name in ("writefile", "file") and line.split():
             *options, path = line.split()
+            Path(path).parent.mkdir(parents=True, exist_ok=True)  # for !mkdir has done nothing
             with Path(path).open("a" if "-a" in options else "w", encoding="utf-8") as file:
                 file.write(body)
             if "" not in sys.path and "." not in sys.path:

@@ -7,6 +7,9 @@ Of the statements before that point only those run which can make a difference t
 by going backwards: a statement is needed when it binds, or may change, what the answer or a needed statement
 behind it looks up. Where that cannot be told (a star import, exec, globals()), more is run rather than less.
 A statement that fails is passed over, as is a cell that is no Python.
+
+No reading tells all that a statement may change. So an answer that is not right is loaded again with all
+statements of the learner's own cells (`own`), and what they need of the lesson.
 """
 
 import ast
@@ -26,13 +29,15 @@ import zlib
 
 from cnnlib.course.exercises.cells import Shell, nothing, parse
 from cnnlib.course.exercises.judge import AnswerEnded
-from cnnlib.course.exercises.statements import OUTPUTS, SETTINGS, names_in, statements
+from cnnlib.course.exercises.statements import OUTPUTS, QUIET, SETTINGS, names_in, statements
 
 RESTARTS = 25
 """How often a notebook is begun again because a statement failed that was thought to bind a name."""
 BUILTINS = frozenset(dir(builtins))
 OUTPUT = re.compile(r"_{1,3}|_[1-9]\d*")
 """Names by which a notebook's code reads what the notebook showed."""
+HIDDEN = re.compile(r";(?:\s|#[^\n]*\n)*(?:#[^\n]*)?$")
+"""At the end of a cell, it hides the cell's value."""
 HINTS = (
     "exec",
     "eval",
@@ -56,7 +61,7 @@ ALWAYS = re.compile(
 """What makes a cell matter whatever names stand in it."""
 
 
-def load(name, source, providers, given=0):
+def load(name, source, providers, given=0, own=()):
     """Run what an answer needs of a notebook, and return the function or class that it is.
 
     Args:
@@ -65,9 +70,10 @@ def load(name, source, providers, given=0):
             as a whole.
         providers: sources of the lesson's cells that answers may build on, then of the notebook's code cells.
         given: how many of them are the lesson's.
+        own: which of them, by number, run as a whole: those that the learner wrote or changed.
 
     Raises:
-        AnswerEnded: there is no such function or class.
+        AnswerEnded: there is no such function or class; or `own` makes no difference to what runs.
     """
     alone = source not in providers
     notebook = Notebook([*providers, source] if alone else providers, given)
@@ -75,6 +81,8 @@ def load(name, source, providers, given=0):
     if alone:
         for s in notebook.cells.get(notebook.own, ()):
             s.anything = True
+    if own and not notebook.widen(names_in(wanted), own):
+        raise AnswerEnded("error", "no more statements would run")
     namespace, failed = _run(notebook, names_in(wanted))
     answer = None
     with contextlib.suppress(Exception):
@@ -167,6 +175,20 @@ class Notebook:
                 return plan
             found |= touching
 
+    def widen(self, names, numbers):
+        """Take the statements of some cells as needed, but for checks; tell whether more will run for it."""
+        narrow, more = set(self.needed(names)), False
+        dynamic = any(s.anything or s.later_anything for s in narrow)
+        for number in numbers:
+            if number not in self.cells:
+                self._read(number)
+        for s in self._until(self._end):
+            if s.cell in numbers and "check" not in s.uses:
+                s.anything = True
+                idle = isinstance(s.tree, ast.Expr) and isinstance(s.tree.value, (ast.Constant, ast.Name))
+                more |= s not in narrow and (dynamic or not (s.kind or idle))
+        return more
+
     def _until(self, end):
         """Return the statements read of the cells up to (number of a cell, how many of its statements)."""
         whole = [s for number in sorted(self.cells) if number < end[0] for s in self.cells[number]]
@@ -235,7 +257,7 @@ def read_cell(source, flags=0):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 tree = parse(source)
-                shown = not source.rstrip().endswith(";")
+                shown = not HIDDEN.search(source)
                 _cells[key] = statements(tree, filename, flags | _future(tree.body), shown), None
         except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
             _cells[key] = [], error
@@ -269,9 +291,9 @@ class Program:
             for name, others in s.aliases.items():
                 self.aliases.setdefault(name, set()).update(others)
         kinds = {name: {s.kind for s in found} for name, found in self.binders.items()}
-        self.functions = {name for name, k in kinds.items() if k <= {"function", "import"}}
+        self.unbound = BUILTINS - kinds.keys()
         self.definitions = {name for name, k in kinds.items() if k <= {"function", "class", "import"}}
-        self.definitions |= BUILTINS - kinds.keys()
+        self.definitions |= self.unbound
         self.imported = {name for name, k in kinds.items() if k == {"import"}}
         self.settled = {name for name, k in kinds.items() if k <= {"literal", "import"}} | BUILTINS
         self.parts = set().union(*(s.parts for s in statements))
@@ -284,6 +306,13 @@ class Program:
             if s.shown:
                 self.shows[s].update(OUTPUTS)
         self.changes = {s: self._changes(s) | self.shows.get(s, set()) for s in statements}
+        known = self.settled | self.definitions
+        self.settings = {
+            s
+            for s in statements
+            if (s.setting and s.uses <= self.settled)
+            or (not (s.stores - QUIET).isdisjoint(self.imported) and s.uses <= known)
+        }
         self.unknown = {s for s in statements if s.anything or self._calls_unknown(s)}
 
     def needed(self, names, failed=()):
@@ -298,8 +327,7 @@ class Program:
         while True:
             live, chosen, before = set(at_end), [], len(at_end)
             for s in reversed(self.statements):
-                setting = s.setting and s.uses <= self.settled
-                if s in self.unknown or setting or not live.isdisjoint(self.changes[s]):
+                if s in self.unknown or s in self.settings or not live.isdisjoint(self.changes[s]):
                     chosen.append(s)
                     shows = self.shows.get(s, set())
                     older = {old for old, new in itertools.pairwise(OUTPUTS) if new in live & shows}
@@ -327,12 +355,16 @@ class Program:
 
     def _changes(self, s):
         """Return the names that a statement binds, or whose objects it may change."""
-        called = self._closure("later_changes", s.calls)
+        called = s.calls | s.hands
+        roots = s.methods | self._closure("later_changes", called)
         sets = any(b.later_sets for name in s.calls for b in self.binders.get(name, ()))
         given = s.passes - (self.imported | BUILTINS if sets else self.definitions)
-        roots = (s.methods - self.functions) | given | (called - self.functions)
-        changed = self._named_alike(roots | s.stores)
-        return s.binds | self._closure("later_binds", s.calls) | changed
+        for name, lent in s.lends.items():
+            if any(b.changes_given for b in self.binders.get(name, ())):
+                given |= lent - self.definitions
+        roots = (roots - self.imported) | given | (s.objects - self.definitions) | s.stores
+        changed = self._named_alike(roots - self.unbound)
+        return s.binds | self._closure("later_binds", called) | changed
 
     def _calls_unknown(self, s):
         return any(b.later_anything for name in s.calls for b in self.binders.get(name, ()))
@@ -367,28 +399,42 @@ def _run(notebook, names):
     failed = {}
     while True:
         plan = notebook.needed(names, failed if len(failed) < RESTARTS else None)
-        namespace, latest = _fresh(list(notebook.inputs)), ""
-        told = any(OUTPUT.fullmatch(name) for s in plan for name in s.uses | s.later)
-        for s in plan:
-            try:
-                result, error = eval(s.code, namespace), None
-                if s.code.co_flags & inspect.CO_COROUTINE:  # it awaits something
-                    result = asyncio.run(result)
-            except Exception as raised:
-                error = raised
-            else:
-                if not (s.shown and told):
-                    continue
-                if result is not None:
-                    latest = _show(namespace, latest, s.count, result)
-                    continue
-            if s in failed:
-                continue
-            failed[s] = error  # None: it showed nothing
-            if len(failed) <= RESTARTS and notebook.needed(names, failed) != plan:
-                break  # what it was thought to bind is what it was before
+        namespace = _fresh(list(notebook.inputs))
+        steps = _steps(notebook, names, plan, namespace, failed)
+        if any(s.code.co_flags & inspect.CO_COROUTINE for s in plan):  # they await something
+            done = asyncio.run(steps)
         else:
+            try:
+                steps.send(None)
+            except StopIteration as ended:
+                done = ended.value
+        if done:
             return namespace, failed
+
+
+async def _steps(notebook, names, plan, namespace, failed):
+    """Run statements; return whether they were the right ones, now that it is known which failed."""
+    latest = ""
+    told = any(OUTPUT.fullmatch(name) for s in plan for name in s.uses | s.later)
+    for s in plan:
+        try:
+            result, error = eval(s.code, namespace), None
+            if s.code.co_flags & inspect.CO_COROUTINE:
+                result = await result
+        except (Exception, SystemExit, KeyboardInterrupt) as raised:
+            error = raised
+        else:
+            if not (s.shown and told):
+                continue
+            if result is not None:
+                latest = _show(namespace, latest, s.count, result)
+                continue
+        if s in failed:
+            continue
+        failed[s] = error  # None: it showed nothing
+        if len(failed) <= RESTARTS and notebook.needed(names, failed) != plan:
+            return False  # what it was thought to bind is what it was before
+    return True
 
 
 def _show(namespace, latest, count, value):
@@ -406,4 +452,5 @@ def _fresh(inputs):
     sys.modules["__main__"] = module  # where pickle, dataclasses and typing look names up
     shell = Shell(vars(module))
     vars(module).update(get_ipython=lambda: shell, display=nothing, In=inputs, Out={}, _="", __="", ___="")
+    vars(module).update(__builtins__=builtins, __builtin__=builtins, __IPYTHON__=True)
     return vars(module)

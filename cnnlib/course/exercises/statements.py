@@ -28,6 +28,14 @@ parameters pow contiguous flip roll unfold matmul mm dot t shape replace encode 
 """Methods that leave their object as it is."""
 CHANGING = ("append", "extend", "insert", "add", "update", "setdefault", "__setitem__", "register")
 """Methods that change their object, though they may be handed on before they are called."""
+ADVANCING = ("next", "heappop", "heapreplace")
+"""Functions that change what they are given, though their value matters too; so do those named f_."""
+KEEPING = ("partial", "iter", "zip", "map", "enumerate", "list", "tuple", "dict", "reversed", "from_numpy")
+KEEPING += ("as_tensor", "asarray")
+"""Functions whose value keeps what they are given; so do classes, which begin with a capital letter."""
+MODULES = {"builtins", "__builtins__", "__builtin__", "__main__"}
+"""Modules whose attributes are names that a notebook can look up."""
+COMPOUND = (ast.For, ast.AsyncFor, ast.If, ast.Try, ast.While, ast.Match, ast.With, ast.AsyncWith)
 GLOBAL_LOADS = ("LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS")
 NAMED = (*GLOBAL_LOADS, "LOAD_NAME", "STORE_GLOBAL", "DELETE_GLOBAL", "STORE_NAME", "DELETE_NAME")
 NAMED = {dis.opmap[name]: name for name in NAMED if name in dis.opmap}
@@ -45,7 +53,9 @@ class Statement:
         uses: names that it looks up while it runs; `later`: that its functions look up when they are called.
         binds: names that it may bind or delete; `surely`: that it binds unless it fails.
         stores: names whose items or attributes it sets; `methods`: whose methods it calls; `passes`: that it
-            hands to a call for that call's effect; `calls`: functions that it calls for their effect.
+            hands to a call for that call's effect; `calls`: that it calls, or whose methods; `objects`: that
+            it calls themselves; `hands`: that it hands to calls, which may call them.
+        lends: {name of what is called: names that it is given}; it changes them if it `changes_given`.
         later_binds, later_changes: what its functions bind or change when they are called; `later_sets`: they
             call setattr, maybe on what they are given.
         aliases: {name: names that it may be another name for}
@@ -69,6 +79,10 @@ class Statement:
     methods: set = field(default_factory=set)
     passes: set = field(default_factory=set)
     calls: set = field(default_factory=set)
+    objects: set = field(default_factory=set)
+    hands: set = field(default_factory=set)
+    lends: dict = field(default_factory=dict)
+    changes_given: bool = False
     later_binds: set = field(default_factory=set)
     later_changes: set = field(default_factory=set)
     later_sets: bool = False
@@ -136,7 +150,7 @@ def _read_code(s):
     s.surely &= s.binds
     if isinstance(s.tree, ast.Import):
         s.surely -= {a.name.partition(".")[0] for a in s.tree.names if "." in a.name and not a.asname}
-    elif isinstance(s.tree, (ast.For, ast.AsyncFor, ast.If, ast.Try, ast.While, ast.Match)):
+    elif isinstance(s.tree, COMPOUND):  # `with suppress(…)` may be left half way, too
         s.surely = set()
     if s.anything or s.later_anything:
         (s.uses if s.anything else s.later).update(s.words)
@@ -163,12 +177,14 @@ def _read_tree(s):
         s.uses |= {f"import {module}" for module in _modules(tree)}
     elif isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         kind = "class" if isinstance(tree, ast.ClassDef) else "function"
-        s.kind = "" if tree.decorator_list else kind
+        s.kind = "" if tree.decorator_list or getattr(tree, "keywords", []) else kind
         s.stub = tree.name if _is_stub(tree) else ""
-    elif isinstance(tree, (ast.Assign, ast.AnnAssign)) and isinstance(tree.value, ast.Constant):
-        s.kind = "literal"
+    elif isinstance(tree, (ast.Assign, ast.AnnAssign)) and all(
+        isinstance(target, ast.Name) for target in _targets(tree)
+    ):
+        s.kind = {ast.Constant: "literal", ast.Lambda: "function"}.get(type(tree.value), "")
     s.surely = _straight([tree])
-    todo = [(tree, False)]
+    todo, parameters = [(tree, False)], set()
     while todo:
         node, later = todo.pop()
         _read_node(s, node, later)
@@ -177,8 +193,13 @@ def _read_tree(s):
             todo += [(child, True) for child in body]
             around = [*getattr(node, "decorator_list", []), *node.args.defaults]
             todo += [(child, later) for child in [*around, *filter(None, node.args.kw_defaults)]]
+            parameters |= {argument.arg for argument in [*node.args.args, *node.args.kwonlyargs]}
         else:
             todo += [(child, later) for child in _children(node)]
+        if isinstance(node, (ast.Call, ast.keyword)):  # what a call is handed, it may call at once
+            handed = [child for child in _children(node) if isinstance(child, ast.Lambda)]
+            todo += [(child.body, later) for child in handed]
+    s.changes_given = not s.later_changes.isdisjoint(parameters - {"self", "cls"})
 
 
 def _children(node):
@@ -195,25 +216,20 @@ def _children(node):
 def _read_node(s, node, later):
     changed = set()
     if isinstance(node, (ast.Attribute, ast.Subscript)) and not isinstance(node.ctx, ast.Load):
-        changed = {_root(node)}
+        changed = _roots(node)
         if not later:
             s.stores |= changed
-        if changed == {"builtins"} and isinstance(node, ast.Attribute):
+        if isinstance(node, ast.Attribute) and not changed.isdisjoint(MODULES):
             (s.later_binds if later else s.binds).add(node.attr)
-    elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("setattr", "delattr") and node.args:
-        changed = {_root(node.args[0])}
+    elif isinstance(node, ast.AugAssign) and not later:
+        s.stores |= _roots(node.target)
+    elif isinstance(node, ast.Call):
+        changed, sets = _changed_by(node)
+        s.later_sets |= later and sets
         if not later:
-            s.stores |= changed
-        s.later_sets |= later
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr not in PURE:
-        changed = {_root(node.func)} - QUIET
-        if not later:
+            s.stores |= changed if sets else set()
             s.methods |= changed
-    if isinstance(node, ast.Call):
-        handed = [a for a in node.args if isinstance(a, ast.Attribute) and a.attr in CHANGING]
-        changed = changed | {_root(a) for a in handed}
-        if not later:
-            s.methods |= {_root(a) for a in handed}
+            _read_call(s, node)
     if isinstance(node, ast.Subscript) and getattr(node.value, "id", "") == "Out":
         number = getattr(node.slice, "value", None)
         (s.later if later else s.uses).update([f"_{number}"] if isinstance(number, int) else [])
@@ -229,16 +245,17 @@ def _read_node(s, node, later):
         _add_aliases(s, node.target, names_in(node.iter))
     elif isinstance(node, (ast.With, ast.AsyncWith)):
         for item in node.items:
-            s.calls |= _callee(item.context_expr)
+            s.passes |= _given(item.context_expr)
             if item.optional_vars is not None:
                 _add_aliases(s, item.optional_vars, names_in(item.context_expr))
     elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         for decorator in node.decorator_list:
             function = decorator.func if isinstance(decorator, ast.Call) else decorator
-            s.calls |= {_root(function)}
-            s.passes |= {_root(given) for given in getattr(decorator, "args", [])}
-            s.methods |= {_root(function)} if isinstance(function, ast.Attribute) else set()
-        s.calls |= {_root(base) for base in getattr(node, "bases", [])}
+            s.calls |= _roots(function)
+            s.passes |= _given(decorator) | names_in(getattr(node, "args", decorator))
+            s.methods |= _roots(function) if isinstance(function, ast.Attribute) else set()
+        around = [*getattr(node, "bases", []), *(k.value for k in getattr(node, "keywords", []))]
+        s.calls |= set().union(*map(_roots, around))
     _read_dynamic(s, node, later)
     if isinstance(node, ast.Import | ast.ImportFrom) and node is not s.tree:
         s.anything |= not later and any(alias.name == "*" for alias in node.names)
@@ -250,32 +267,77 @@ def _read_effects(s, value):
     magic, line = magic_of(value)
     if magic == "run":
         s.anything = True
-        s.uses |= {f"import {Path(file).stem}" for file in line.split()[:1]}
+        s.uses |= {f"import {Path(file).stem}" for file in line.split()}
     if magic in ("writefile", "file"):
         file = line.split()[-1:] or [""]
         s.binds.add(f"import {Path(file[0]).stem}")
-    if not isinstance(value, ast.Call):
+    if isinstance(value, ast.BinOp):  # a << b
+        s.passes |= names_in(value)
+    if not isinstance(value, ast.Call) or not _roots(value.func).isdisjoint(QUIET):
         return
-    root = _root(value.func)
-    if root in QUIET:
+    s.passes |= _given(value)
+    if isinstance(value.func, ast.Attribute) and not s.shown:
+        s.methods |= _roots(value.func)
+    s.setting |= bool(SETTINGS.fullmatch(_last(value.func)))
+
+
+def _changed_by(call):
+    """Return (names whose objects a call changes, whatever it calls; whether it sets an attribute)."""
+    last, changed = _last(call.func), set()
+    if isinstance(call.func, ast.Attribute) and last not in PURE:
+        changed = _roots(call.func) - (set() if last in CHANGING else QUIET)
+    sets = last in ("setattr", "delattr") and bool(call.args)
+    if sets or last in ADVANCING or (last.endswith("_") and not last.endswith("__")):
+        changed = changed | _given(ast.Call(call.func, call.args[:1], []))
+    for given in [*call.args, *(keyword.value for keyword in call.keywords if keyword.arg == "out")]:
+        if given not in call.args or (isinstance(given, ast.Attribute) and given.attr in CHANGING):
+            changed = changed | _roots(given)
+    return changed, sets
+
+
+def _read_call(s, call):
+    """Read what a call that is made at once calls, and what it lends to that."""
+    called = _roots(call.func)
+    if called & {"check", "claim"}:
         return
-    s.calls |= _callee(value)
-    given = [*value.args, *(keyword.value for keyword in value.keywords)]
-    s.passes |= {_root(a.value if isinstance(a, ast.Starred) else a) for a in given}
-    last = value.func.attr if isinstance(value.func, ast.Attribute) else root
-    s.setting |= bool(SETTINGS.fullmatch(last or ""))
+    s.calls |= called
+    if isinstance(call.func, ast.Name):
+        s.objects |= called
+    given = _given(call)
+    s.hands |= given
+    for name in called:
+        s.lends.setdefault(name, set()).update(given)
 
 
 def _read_assignment(s, node):
-    s.calls |= _callee(node.value)
-    parts = node.value.elts if isinstance(node.value, (ast.Tuple, ast.List)) else [node.value]
-    for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
-        _add_aliases(s, target, {_root(part) for part in parts})
+    found = node.value.elts if isinstance(node.value, (ast.Tuple, ast.List)) else [node.value]
+    targets, held = _targets(node), _held(node.value)
+    names = {target.id for target in targets if isinstance(target, ast.Name)}
+    for target in targets:
+        _add_aliases(s, target, set().union(*(_chain(part) for part in found)) | held)
+        if not isinstance(node.value, (ast.Tuple, ast.List)) or len(targets) > 1:
+            names |= names_in(target)
+    if not isinstance(node.value, ast.Constant):
+        for name in held | names:
+            s.aliases.setdefault(name, set()).update((names if name in held else names | held) - {name})
+
+
+def _held(value):
+    """Return the names of objects that a value is, or keeps within itself."""
+    if isinstance(value, (ast.Name, ast.Starred)):
+        return names_in(value)
+    if isinstance(value, (ast.Tuple, ast.List, ast.Set)):
+        return set().union(*map(_held, value.elts))
+    if isinstance(value, ast.Dict):
+        return set().union(*map(_held, value.values))
+    if isinstance(value, ast.Call) and (_last(value.func)[:1].isupper() or _last(value.func) in KEEPING):
+        return set().union(*map(_held, [*value.args, *(keyword.value for keyword in value.keywords)]))
+    return set()
 
 
 def _add_aliases(s, target, names):
     for name in names_in(target):
-        s.aliases.setdefault(name, set()).update(names - {"", name})
+        s.aliases.setdefault(name, set()).update(names - {name})
 
 
 def _read_dynamic(s, node, later):
@@ -334,19 +396,34 @@ def names_in(node, *contexts):
     }
 
 
-def _root(node):
-    """Return the name at the beginning of a chain such as a.b[0].c(1).d; "" where there is none (f(x).c)."""
-    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call, ast.Starred)):
+def _roots(node):
+    """Return the name at the beginning of a chain such as a.b[0].c(1).d; of f(x).c both f and x."""
+    while isinstance(node, (ast.Attribute, ast.Subscript, ast.Call, ast.Starred, ast.Await)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            return ""
+            return {node.func.id} | _given(node)
         node = node.func if isinstance(node, ast.Call) else node.value
-    return node.id if isinstance(node, ast.Name) else ""
+    return {node.id} if isinstance(node, ast.Name) else set()
 
 
-def _callee(node):
-    """Return the name of the function that an expression calls, as a set of at most one."""
-    node = node.value if isinstance(node, ast.Await) else node
-    return {_root(node.func)} if isinstance(node, ast.Call) else set()
+def _chain(node):
+    """Return the name at the beginning of a chain, and nothing where that is a call f(x)."""
+    found = _roots(node)
+    return found if len(found) == 1 else set()
+
+
+def _given(call):
+    """Return the names of what a call is given."""
+    given = [*getattr(call, "args", []), *(keyword.value for keyword in getattr(call, "keywords", []))]
+    return set().union(*map(_roots, given))
+
+
+def _last(function):
+    """Return the last name of a function such as F.conv2d; "" where it has none."""
+    return getattr(function, "attr", getattr(function, "id", ""))
+
+
+def _targets(node):
+    return node.targets if isinstance(node, ast.Assign) else [node.target]
 
 
 def _modules(node):

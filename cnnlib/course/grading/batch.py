@@ -12,7 +12,7 @@ from pathlib import Path
 import nbformat
 
 from cnnlib.course import runner
-from cnnlib.course.exercises import exercises, make_exam, plain
+from cnnlib.course.exercises import exercises, make_exam, plain, squeezed
 from cnnlib.course.grading import jail, lms, reports
 from cnnlib.course.grading.collect import collect, slug
 from cnnlib.course.grading.one import grade_submissions
@@ -22,7 +22,7 @@ from cnnlib.course.grading.tables import shown
 from cnnlib.course.jobs import run_jobs
 from cnnlib.course.release import release_package
 from cnnlib.ground.env import DATA
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, check_whole
 from cnnlib.ground.files import atomic_path
 
 FIXED = {
@@ -259,9 +259,15 @@ def _paths(output, run):
 
 def _read_run(output):
     path = output / "run.json"
+    if (output / "challenge.json").exists():
+        seed = read_json(output / "challenge.json").get("seed")
+        raise ParameterError(
+            f"{output} holds a run of the open challenge, which has no scores; to train all entries anew on "
+            f"the same images: cnnlib challenge WHAT --seed {seed} -o ANOTHER_FOLDER"
+        )
     if not path.exists():
         raise ParameterError(f"{output} holds no run; name the folder that `cnnlib grade` wrote")
-    run = json.loads(path.read_text(encoding="utf-8"))
+    run = read_json(path)
     if not isinstance(run.get("submissions"), list):
         raise ParameterError(f"{output} holds a run of an earlier version; grade into another folder")
     return run
@@ -336,6 +342,8 @@ def _check(lesson, run):
             raise ParameterError(f"--points {name} is given, and --exercises leaves {name} out")
         if not 0 < points < 1e6:
             raise ParameterError(f"--points {name} is {points!r}; it must be a number above 0")
+    if run["seed"] is not None:
+        check_whole("--seed", run["seed"], 0)
     if not 0 <= run["late_penalty"] <= 100:
         raise ParameterError(f"--late-penalty is {run['late_penalty']!r}; it must be from 0 to 100 percent")
     return asked
@@ -370,6 +378,7 @@ def _prepare(output, described):
         "exercises": [{"id": e.id, "stub": e.stub} for e in asked],
         "exams": exams,
         "providers": providers(lesson),
+        "lesson": ["", *(squeezed(c.source) for c in _code(lesson))],
     }
     with atomic_path(output / "exams.bin") as temporary:
         temporary.write_bytes(plain.dumps(setup))
@@ -386,12 +395,15 @@ def new_run_id():
 
 def providers(lesson):
     """Return the cells of the pristine lesson that answers may build on: its imports and definitions."""
-    cells = nbformat.read(lesson, as_version=4).cells
-    wanted = [c for c in cells if c.cell_type == "code" and "exercise" not in c.metadata.get("tags", [])]
+    wanted = [c for c in _code(lesson) if "exercise" not in c.metadata.get("tags", [])]
     tagged = [
         c for c in wanted if any(t == "setup" or t.startswith("defines-") for t in c.metadata.get("tags", []))
     ]
     return [cell.source for cell in tagged]
+
+
+def _code(lesson):
+    return [c for c in nbformat.read(lesson, as_version=4).cells if c.cell_type == "code"]
 
 
 def stored_at(output, student):
@@ -402,7 +414,7 @@ def stored_at(output, student):
 def read_stored(output, student):
     """Return what is stored of a learner, or None."""
     path = stored_at(output, student)
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    return read_json(path) if path.exists() else None
 
 
 def _stored_scores(output, students):
@@ -414,6 +426,21 @@ def _stored_scores(output, students):
         if result
         for name, entry in result["exercises"].items()
     }
+
+
+def read_json(path):
+    """Return the dict that `write_json` wrote.
+
+    Raises:
+        ParameterError: somebody else wrote there, or half of it is gone.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ParameterError(f"{path} is damaged ({error}); take it from a backup, or begin anew") from None
+    if not isinstance(value, dict):
+        raise ParameterError(f"{path} is damaged (it holds no run); take it from a backup, or begin anew")
+    return value
 
 
 def write_json(path, value):

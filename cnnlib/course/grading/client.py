@@ -40,13 +40,13 @@ class Answer:
             self._ended = self._warden.end(by_itself)
         return self._ended
 
-    def load(self, name, source, providers, deadline, given=0):
+    def load(self, name, source, providers, deadline, given=0, own=()):
         """Run an answer's cell, see `program.load`; `deadline` is a time.monotonic().
 
         Raises:
             AnswerEnded: the cell cannot be run, took too long, or ended the process.
         """
-        request = {"name": name, "source": source, "providers": providers, "given": given}
+        request = {"name": name, "source": source, "providers": providers, "given": given, "own": own}
         self._request(request, "loaded", deadline)
 
     def call(self, name, case, deadline):

@@ -28,21 +28,26 @@ NOTEBOOK = re.compile(r"\.ipynb(\.(txt|json))?$", re.IGNORECASE)
 TOTAL_LIMIT = 8 << 30
 """Bytes of all notebooks of a zip together, whatever few bytes they were packed into."""
 JUNK = ("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini")
-MOODLE = re.compile(
-    r"(?P<folder>(?P<name>[^/_]+)_(?P<student>\d+)_assignsubmission_file(?:_?/|_))(?P<file>.+)", re.DOTALL
-)
+MOODLE_NAME = r"(?P<folder>(?P<name>[^/_]+)_(?P<student>\d+)_assignsubmission_%s(?:_?/|_))(?P<file>%s)"
+MOODLE = re.compile(MOODLE_NAME % ("file", ".+"), re.DOTALL)
 """A folder for each learner, which ended with "_" before Moodle 4.1, or the same before a file's name.
 
 A name holds no "_": Moodle writes a space for it, so that nobody can take another's number for a name."""
+MOODLE_ANY = re.compile(MOODLE_NAME % ("[^/_]+", ".*"), re.DOTALL)
+"""The same of all that may be handed in, such as a text that was entered, and of an empty folder."""
 CANVAS = re.compile(
     r"(?P<folder>(?:(?P<name>(?!LATE_)[^/_][^/]*?)_)?(?P<late>LATE_)?(?P<student>\d+|anon_[^/_]+)_\d+_)"
     r"(?P<file>[^/]+)",
     re.DOTALL,
 )
 """The name without what is no letter, "LATE", the user's id, the file's id, the file's own name."""
+CANVAS_TEXT = re.compile(
+    r"(?P<folder>(?:(?P<name>(?!LATE_)[^/_][^/]*?)_)?(?P<late>LATE_)?(?P<student>\d+|anon_[^/_]+)_)"
+    r"(?P<file>(?:text|link)\.html)"
+)
+"""What was entered in Canvas and is no file has no file's id."""
 AGAIN = re.compile(r"-(\d{1,4})\.[^-]+$")
 """The end of a file's name in Canvas, where a file of that name was handed in before."""
-NO_NOTEBOOK = "the folder does not hold a notebook; hand in exactly one"
 
 
 @dataclass(frozen=True)
@@ -98,7 +103,7 @@ def collect(what, output, lesson, *, pattern=None, attempt="latest", recognise=N
             perhaps `name`, `attempt` (a number) and `late` (late where it matches a text); None: Moodle's and
             Canvas's names, STUDENT.ipynb and STUDENT/anything.ipynb are recognised.
         attempt: "latest", or "best": all are kept, to be graded.
-        recognise: function that takes a submission and returns it under the roster's id and name; or None.
+        recognise: function of a submission and its layout, see `roster.recogniser`; or None.
 
     Returns:
         (submissions, passed over, layout): a list of Submission, those of one student from the latest attempt
@@ -123,16 +128,16 @@ def collect(what, output, lesson, *, pattern=None, attempt="latest", recognise=N
                 passed.append((entry.name, "its path does not match the pattern"))
                 continue
             layouts.add(layout)
-            submission = recognise(submission, layout) if recognise else submission
-            groups.setdefault(submission.student, []).append((submission, entry, file))
+            for known in recognise(submission, layout) if recognise else [submission]:
+                groups.setdefault(known.student, []).append((known, entry, file))
         submissions = []
         for student in sorted(groups):
             submissions += _chosen(_ordered(groups[student], lesson, passed), attempt, output, passed)
     for submission, layout in () if regex else _without(folders, passed, found, canvas, strip):
-        known = recognise(submission, layout) if recognise else submission
-        if known.student not in groups:
-            groups[known.student] = []
-            submissions.append(known)
+        for known in recognise(submission, layout) if recognise else [submission]:
+            if known.student not in groups:
+                groups[known.student] = []
+                submissions.append(known)
     if not submissions:
         others = f", only {len(passed)} other files" if passed else ""
         raise ParameterError(f"{_shown(what)} holds no .ipynb file{others}")
@@ -169,6 +174,8 @@ def _entries(what, stack):
         return _files(what), False
     if what.is_file() and NOTEBOOK.search(what.name):
         return [_file(what, _shown(what.name))], False
+    if not what.exists():
+        raise ParameterError(f"there is no file or folder {_shown(what)}")
     if not what.is_file():
         raise ParameterError(
             f"{_shown(what)} is no folder, zip or notebook; name one that holds the submissions"
@@ -344,8 +351,9 @@ def _ordered(group, lesson, passed):
 
 
 def _natural(name):
-    """Return a key that sorts the numbers in names as numbers."""
-    return [int(part) if i % 2 else part for i, part in enumerate(re.split(r"([0-9]+)", name))]
+    """Return a key that sorts the numbers in names as numbers, and "x (1).ipynb" behind "x.ipynb"."""
+    parts = re.split(r"([0-9]+)", NOTEBOOK.sub("", name))
+    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def _chosen(ordered, attempt, output, passed):
@@ -375,18 +383,30 @@ def _kept(submission, entry, output):
 
 
 def _without(folders, passed, found, canvas, strip):
-    """Yield (submission with a problem, layout) for each folder or Canvas file that is no notebook."""
-    full = {entry.name.partition("/")[0] for entry in found}
-    for top in sorted(folders - full) if not strip else ():
-        kind = re.fullmatch(
-            r"(?P<name>[^_]+)_(?P<student>\d+)_assignsubmission_(?P<kind>[^_]+)_?", top, re.DOTALL
-        )
-        if kind:
-            folder = f"{top}/" if kind["kind"] == "file" else ""
-            yield Submission(kind["student"], "", kind["name"], folder=folder, problem=NO_NOTEBOOK), "moodle"
-        else:
-            yield Submission(top, "", problem=NO_NOTEBOOK), "plain"
-    for name, reason in passed if canvas else ():
-        submission, layout, file = _parsed(name.removeprefix(strip), None, canvas)
-        if layout == "canvas" and not _is_junk(name):
-            yield replace(submission, problem=f"{file}: {reason}"), layout
+    """Yield (submission with a problem, layout) for each learner who handed in what is no notebook."""
+    owners = {}
+    for name, reason in passed:
+        name = name.removeprefix(strip)
+        owner = None if _is_junk(name) else _owner(name, canvas)
+        if owner:
+            submission, layout, file = owner
+            told = owners.setdefault(submission.student, (submission, layout, []))[2]
+            told += [f"{file}: {reason}"] if file else []
+    for top in sorted(folders - {entry.name.partition("/")[0] for entry in found}) if not strip else ():
+        if top not in owners and not MOODLE_ANY.fullmatch(f"{top}/"):
+            owners[top] = Submission(top, ""), "plain", []
+    for submission, layout, told in owners.values():
+        problem = "; ".join(told[:3]) or "an empty folder"
+        yield replace(submission, problem=f"{problem}; hand in exactly one notebook"), layout
+
+
+def _owner(name, canvas):
+    """Return (Submission, layout, name of the file) of a path that is no notebook's, None of a loose file."""
+    for pattern, layout in ((MOODLE_ANY, "moodle"), (CANVAS, "canvas"), (CANVAS_TEXT, "canvas")):
+        if (layout == "moodle" or canvas) and (match := pattern.fullmatch(name)):
+            who = match.groupdict()
+            late = bool(who.get("late"))
+            submission = Submission(who["student"], "", who["name"] or "", late=late, folder=who["folder"])
+            return submission, layout, who["file"]
+    top, slash, file = name.partition("/")
+    return (Submission(top, ""), "plain", file) if slash else None

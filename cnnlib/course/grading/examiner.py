@@ -23,6 +23,8 @@ MEMORY = 1 << 30
 """Bytes that this process may take beyond what it has at the start, whatever answers send back."""
 WARDEN = ("course", "isolation", "group", "modules")
 """What a job says of the warden."""
+WIDE_SECONDS = 10.0
+"""What an answer may take when all runs that the learner wrote; a training in a scratch cell may be slow."""
 BUSY = 0.8
 """A timeout counts at once when the answer had this share of its time as processor time; otherwise the
 machine may have been busy, and the answer is tried again when nothing else runs."""
@@ -60,7 +62,8 @@ def examine(key, exercise_id, folder="."):
         try:
             lesson, own = job["providers"], submission["providers"]
             isolation = warden().isolation
-            verdict, again = _ask(warden(), exam, answer["source"], lesson + own, len(lesson))
+            numbers = [len(lesson) + number for number in submission["own"]]
+            verdict, again = _ask(warden(), exam, answer["source"], lesson + own, len(lesson), numbers)
         except JailError as error:
             verdict = Verdict("grader error", str(error))
     seconds = round(time.monotonic() - started, 3)
@@ -71,13 +74,26 @@ def examine(key, exercise_id, folder="."):
         raise AnswerFailed(verdict.status)
 
 
-def _ask(warden, exam, source, providers, given=0):
-    """Return (verdict, whether the answer deserves to be tried again alone)."""
+def _ask(warden, exam, source, providers, given=0, own=()):
+    """Return (verdict, whether the answer deserves to be tried again alone).
+
+    An answer that is not right gets a second jail, in which all runs that the learner wrote (`own`).
+    """
+    verdict, again = _ask_once(warden, exam, source, providers, given)
+    if own and verdict.status in ("fail", "error", "not attempted"):
+        limit = {"seconds": min(WIDE_SECONDS, exam["seconds"])}
+        wide, _ = _ask_once(warden, exam | limit, source, providers, given, own)
+        if wide.status in ("pass", "fail"):
+            verdict = wide
+    return verdict, again
+
+
+def _ask_once(warden, exam, source, providers, given, own=()):
     name = exam["id"].partition(".")[2]
     with Answer(warden) as answer:
         deadline = time.monotonic() + exam["seconds"]
         try:
-            answer.load(name, source, providers, deadline, given)
+            answer.load(name, source, providers, deadline, given, own)
             verdict = judge.examine(exam, lambda case: answer.call(name, case, deadline))
         except AnswerEnded as ended:
             verdict = ended.verdict

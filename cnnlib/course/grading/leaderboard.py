@@ -21,15 +21,23 @@ from cnnlib.course.grading.batch import (
     goes_on,
     new_run_id,
     providers,
+    read_json,
     read_stored,
     stored_at,
     write_json,
 )
 from cnnlib.course.grading.collect import Submission, collect, slug
 from cnnlib.course.grading.one import OPTIMIZER, imported
-from cnnlib.course.grading.reports import document, write_feedback, write_texts
+from cnnlib.course.grading.reports import (
+    colophon,
+    document,
+    headline,
+    passed_over,
+    write_feedback,
+    write_texts,
+)
 from cnnlib.course.grading.roster import read_roster, recogniser
-from cnnlib.course.grading.scores import who
+from cnnlib.course.grading.scores import called, people, who
 from cnnlib.course.grading.submission import SubmissionError, code_cells, find_entry, read_bytes
 from cnnlib.course.grading.tables import csv_text, shown
 from cnnlib.course.jobs import run_jobs
@@ -85,11 +93,11 @@ def challenge(
     if roster or "roster" not in run:
         run["roster"] = read_roster(roster) if roster else None
     recognise = recogniser(run["roster"]) if run["roster"] else None
-    found, passed_over, _ = collect(what, output, lesson.stem, pattern=run["pattern"], recognise=recognise)
+    found, passed, _ = collect(what, output, lesson.stem, pattern=run["pattern"], recognise=recognise)
     run |= {
         "run_id": run.get("run_id") or new_run_id(),
         "submissions": [asdict(submission) for submission in found],
-        "passed_over": passed_over,
+        "passed_over": passed,
     }
     if not (output / "course").exists():
         release_package(output / "course" / "cnnlib", ["00"])  # no exercises, and no data beside it
@@ -120,7 +128,7 @@ def _begun(output, given, resume):
     path = output / "challenge.json"
     if not goes_on(path, resume):
         return None
-    run = json.loads(path.read_text(encoding="utf-8"))
+    run = read_json(path)
     check_same(output, run, given)
     return run
 
@@ -198,8 +206,8 @@ def _digest(cells):
 def _rows(run, found, results, refused):
     """Return the leaderboard's rows: those with a rank by it, then the others by their ids."""
     total = run["sizes"][1]
-    people = {p["student_id"]: p for p in run["roster"]["learners"]} if run["roster"] else {}
-    absent = people.keys() - {submission.student for submission in found}
+    known = people(run)
+    absent = known.keys() - {submission.student for submission in found}
     handed_in = found + [Submission(s, "", problem="nothing handed in") for s in sorted(absent)]
     rows = []
     ours = [Submission(OURS + name, "") for name in ENTRIES if OURS + name in results]
@@ -207,7 +215,7 @@ def _rows(run, found, results, refused):
         refusal = refused.get(submission.student) if submission in handed_in else ""
         result = {} if refusal else results.get(submission.student, {})
         reason = refusal or result.get("reason", submission.problem)
-        row = dict.fromkeys(COLUMNS, "") | who(submission, people.get(submission.student))
+        row = dict.fromkeys(COLUMNS, "") | who(submission, known.get(submission.student))
         row |= {
             "ours": submission not in handed_in,
             "entry": result.get("entry", ""),
@@ -242,7 +250,7 @@ def _write_reports(output, run, rows, results):
     files = {
         "leaderboard.csv": csv_text(COLUMNS, [[row[column] for column in COLUMNS] for row in rows]),
         "leaderboard.html": _board(run, rows),
-        "passed_over.csv": csv_text(["path", "reason"], run["passed_over"]),
+        "passed_over.csv": passed_over(run),
     }
     shutil.rmtree(output / "entries", ignore_errors=True)
     for student, result in results.items():
@@ -276,13 +284,13 @@ def _board(run, rows):
     lines = []
     for row in (r for r in rows if not r["why_not"]):
         interval = f"{float(row['low']):.1%} to {float(row['high']):.1%}"
-        cells = cell(row["rank"], True) + cell(_called(row))
+        cells = cell(row["rank"], True) + cell(called(row))
         cells += cell(f"{float(row['accuracy']):.2%}", True) + cell(interval) + cell(row["level_with_first"])
         cells += cell(f"{row['numbers']:,}", True) + cell(f"{row['steps']:,}", True)
         cells += cell(f"{row['seconds']:.1f}", True) + cell(row["ended"])
         ours = " class=ours" if row["ours"] else ""
         lines.append(f"<tr{ours}>{cells}</tr>")
-    others = "".join(f"<tr>{cell(_called(r))}{cell(r['why_not'])}</tr>" for r in rows if r["why_not"])
+    others = "".join(f"<tr>{cell(called(r))}{cell(r['why_not'])}</tr>" for r in rows if r["why_not"])
     levels = sorted({row["isolation"] for row in rows if row["isolation"]})
     body = f"""<h1>The open challenge</h1>
 {_how(run)}
@@ -296,10 +304,6 @@ seed moves its accuracy too.</p>
     return document("The open challenge", STYLE, body)
 
 
-def _called(row):
-    return f"{row['student_id']} {row['name']}".strip()
-
-
 def _how(run):
     train, judged = run["sizes"]
     return f"""<p>Trained on {train:,} images of Fashion-MNIST for {run["seconds"]:g} processor seconds of one
@@ -311,33 +315,31 @@ def _feedback(run, rows, row):
     """Return what became of a learner's entry, as a page."""
     ranked = [other for other in rows if not other["why_not"]]
     if row["why_not"]:
-        headline = f"No rank: {row['why_not']}"
+        told = f"No rank: {row['why_not']}"
     else:
-        headline = f"Rank {row['rank']} of {len(ranked)}, {float(row['accuracy']):.2%} right"
-    told = {"Labels found": "", "Level with the first": row["level_with_first"] and "yes, within chance"}
+        told = f"Rank {row['rank']} of {len(ranked)}, {float(row['accuracy']):.2%} right"
+    facts = {"Labels found": "", "Level with the first": row["level_with_first"] and "yes, within chance"}
     if not row["why_not"]:
         interval = f"95 % interval {float(row['low']):.1%} to {float(row['high']):.1%}"
-        told["Labels found"] = f"{row['correct']:,} of {run['sizes'][1]:,}; {interval}"
+        facts["Labels found"] = f"{row['correct']:,} of {run['sizes'][1]:,}; {interval}"
     if row["bytes"]:
-        told["Statements that were read"] = f"{row['bytes']:,} bytes; at most {entries.SOURCE_LIMIT:,}"
+        facts["Statements that were read"] = f"{row['bytes']:,} bytes; at most {entries.SOURCE_LIMIT:,}"
     if row["seconds"]:
-        told["Training"] = f"{row['seconds']:.1f} s of the processor, with all that was started"
+        facts["Training"] = f"{row['seconds']:.1f} s of the processor, with all that was started"
     if row["ended"]:
-        told["Numbers learned"] = f"{row['numbers']:,}; at most {MAX_NUMBERS:,}"
-        told["Steps"] = f"{row['steps']:,}, until {ENDED[row['ended']]}"
-    told["Handed in"] = row["late"]
+        facts["Numbers learned"] = f"{row['numbers']:,}; at most {MAX_NUMBERS:,}"
+        facts["Steps"] = f"{row['steps']:,}, until {ENDED[row['ended']]}"
+    facts["Handed in"] = row["late"]
     lines = "".join(
         f"<tr><th>{name}</th><td>{html.escape(shown(value))}</td></tr>"
-        for name, value in told.items()
+        for name, value in facts.items()
         if value
     )
     entry = f"<h2>What ran of it</h2><pre>{html.escape(row['entry'])}</pre>" if row["entry"] else ""
     body = f"""<h1>The open challenge</h1>
-<p>{html.escape(shown(_called(row)))}:
-<strong>{html.escape(shown(headline))}</strong></p>
+{headline(row, told)}
 {_how(run)}
 <table>{lines}</table>
 {entry}
-<p>Run {html.escape(run["run_id"])};
-the file that was read has SHA-256 {html.escape(row["sha256"]) or "none"}.</p>"""
+{colophon(run, row)}"""
     return document(f"The open challenge: {shown(row['student_id'])}", STYLE, body)

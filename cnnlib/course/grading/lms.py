@@ -14,6 +14,7 @@ from cnnlib.course.grading.scores import is_blank
 from cnnlib.course.grading.tables import columns_at, csv_as_it_is, inert, shown
 from cnnlib.ground.errors import ParameterError
 
+FOREIGN = "known by name alone: the worksheet is another assignment's, and Moodle will not take moodle.csv"
 CANVAS_COLUMNS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
 MOODLE_COLUMNS = [
     *("Identifier", "Full name", "Email address", "Status", "Grade", "Maximum Grade"),
@@ -108,6 +109,24 @@ def moodle(run, results):
                 row[at["feedback comments"]] = _comment(result)
         rows.append(row)
     return csv_as_it_is([columns, *rows])
+
+
+def foreign(run, results):
+    """Return the results of those whose number in Moodle's download is not the worksheet's.
+
+    Each assignment has numbers of its own, and by them alone Moodle imports a worksheet.
+    """
+    if run["layout"] != "moodle" or not run["roster"] or run["roster"]["kind"] != "moodle":
+        return []
+    at = columns_at(run["roster"]["columns"])["identifier"]
+    rows = {p["student_id"]: run["roster"]["rows"][p["row"]] for p in run["roster"]["learners"]}
+    return [
+        result
+        for result in results
+        if result["in_roster"]
+        and (number := _number(result))
+        and re.search(r"\d*$", rows[result["student_id"]][at].strip())[0] != number
+    ]
 
 
 def _by_row(run, results):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import nbformat
 
-from cnnlib.course.exercises import plain
+from cnnlib.course.exercises import plain, squeezed
 from cnnlib.course.grading import jail
 from cnnlib.course.grading.submission import SubmissionError, code_cells, find_answers, read_bytes
 
@@ -76,6 +76,7 @@ def _read(path, setup, result, only):
     return {
         "answers": {i: answers[i] for i in answers if only is None or i in only},
         "providers": [cell.source for cell in cells],
+        "own": [i for i, cell in enumerate(cells) if squeezed(cell.source) not in setup["lesson"]],
     }
 
 
@@ -160,7 +161,7 @@ def _described(asked):
         i: {"source": answer.source, "status": answer.status, "message": answer.message}
         for i, answer in asked["answers"].items()
     }
-    return {"answers": answers, "providers": asked["providers"]}
+    return {"answers": answers, "providers": asked["providers"], "own": asked["own"]}
 
 
 def graded_notebook(asked):

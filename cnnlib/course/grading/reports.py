@@ -11,6 +11,7 @@ from collections import Counter
 
 from cnnlib.course.exercises.judge import POSSIBLE
 from cnnlib.course.grading import lms
+from cnnlib.course.grading.scores import ANOTHERS, called
 from cnnlib.course.grading.similarity import similar
 from cnnlib.course.grading.tables import columns_at, csv_text, shown
 from cnnlib.ground.files import atomic_path
@@ -29,7 +30,7 @@ section.pass { border-color: #009E73; }
 section.not-attempted, section.missing { border-color: #999; }
 h2 { font-size: 1.1rem; } pre { background: rgb(128 128 128 / 12%); padding: 1rem; overflow-x: auto; }
 h1, h2, p, li { overflow-wrap: anywhere; }"""
-ALIKE = ("student_a", "student_b", "odds", "equal", "compared", "exercises")
+ALIKE = ("student_a", "name_a", "student_b", "name_b", "odds", "equal", "compared", "exercises")
 
 
 def write_all(output, run, exams, results):
@@ -42,12 +43,16 @@ def write_all(output, run, exams, results):
         results: list of dicts as `scores.scored` returns them, with "student_id", "name", "email", "page"
             (where the feedback goes, a path below feedback/), "attempt", "late", "folder" and "in_roster".
     """
-    alike = similar(results, exams)
+    named = {result["student_id"]: result["name"] for result in results}
+    alike = [
+        pair | {f"name_{side}": named[pair[f"student_{side}"]] for side in "ab"}
+        for pair in similar(results, exams)
+    ]
     files = {
         "gradebook.csv": gradebook(run, exams, results),
         "items.csv": items(exams, results),
         "similar.csv": csv_text(ALIKE, [[pair[column] for column in ALIKE] for pair in alike]),
-        "passed_over.csv": csv_text(["path", "reason"], run["passed_over"]),
+        "passed_over.csv": passed_over(run),
         "junit.xml": junit(run, exams, results),
         "summary.txt": summary(run, results, alike),
     }
@@ -91,6 +96,11 @@ def _remove_others(folder, keep):
                 path.rmdir()
         elif path.suffix == ".html" and path not in keep:
             path.unlink()
+
+
+def passed_over(run):
+    """Return a line for each file that was not graded, and why."""
+    return csv_text(["path", "reason"], run["passed_over"])
 
 
 def gradebook(run, exams, results):
@@ -139,28 +149,33 @@ def summary(run, results, alike):
     """Return what an instructor should know at once, as lines of text."""
     counts = Counter(result["status"] for result in results)
     lines = [", ".join(f"{count} {status}" for status, count in sorted(counts.items()))]
-    absent = [result["student_id"] for result in results if result["status"] == "missing"]
-    strangers = [result["student_id"] for result in results if run["roster"] and not result["in_roster"]]
+    absent = [called(result) for result in results if result["status"] == "missing"]
+    strangers = [called(result) for result in results if run["roster"] and not result["in_roster"]]
+    others = [called(result) for result in results if ANOTHERS in result["flags"]]
     look = [
-        f"{result['student_id']} {exercise} ({entry['status']})"
+        f"{called(result)}: {exercise} ({entry['status']})"
         for result in results
         for exercise, entry in result["exercises"].items()
         if entry["status"] in ("timeout", "killed") and not entry.get("by_hand")
     ]
-    broken = [f"{r['student_id']}: {r['message']}" for r in results if r["status"] == "unreadable"]
+    broken = [f"{called(r)}: {r['message']}" for r in results if r["status"] == "unreadable"]
     passed = [
         f"{path}: {reason}" for path, reason in run["passed_over"] if not reason.startswith("a system's")
     ]
     pairs = [
-        f"{pair['student_a']} and {pair['student_b']}, {pair['equal']} of {pair['compared']}"
+        f"{called({'student_id': pair['student_a'], 'name': pair['name_a']})} and "
+        f"{called({'student_id': pair['student_b'], 'name': pair['name_b']})}: "
+        f"{pair['equal']} of {pair['compared']}"
         for pair in alike
     ]
-    late = [result["student_id"] for result in results if result["late"]]
+    late = [called(result) for result in results if result["late"]]
     off = f", {run['late_penalty']:g} % off" if run["late_penalty"] else ""
     for title, items_ in (
         ("unreadable", broken),
+        (ANOTHERS, others),
         ("in the roster, and nothing handed in", absent),
         ("handed in, and not in the roster", strangers),
+        (lms.FOREIGN, [called(result) for result in lms.foreign(run, results)]),
         (f"late{off}", late),
         ("passed over, all in passed_over.csv", passed),
         ("ended by the clock or the system, worth a look", look),
@@ -255,14 +270,27 @@ def page(run, exams, result):
             + "</section>"
         )
     notes = "".join(f"<li>{escape(shown(note))}</li>" for note in _notes(run, result))
-    name = shown(f"{result['student_id']} {result['name']}".strip())
     body = f"""<h1>{escape(run["title"])}</h1>
-<p>{escape(name)}: <strong>{escape(shown(_headline(result)))}</strong></p>
+{headline(result, _headline(result))}
 {"".join(parts)}
 {f"<h2>Notes</h2><ul>{notes}</ul>" if notes else ""}
-<p>Run {escape(run["run_id"])};
-the file that was graded has SHA-256 {escape(result["sha256"]) or "none"}.</p>"""
+{colophon(run, result)}"""
     return document(f"{run['title']}: {shown(result['student_id'])}", STYLE, body)
+
+
+def headline(result, text):
+    """Return who a page is for, and what it comes to, as HTML."""
+    return f"<p>{html.escape(shown(called(result)))}: <strong>{html.escape(shown(text))}</strong></p>"
+
+
+def colophon(run, result):
+    """Return by what a page can be traced, as HTML."""
+    file = (
+        f"the file that was read has SHA-256 {html.escape(result['sha256'])}"
+        if result["sha256"]
+        else ("no file was read")
+    )
+    return f"<p>Run {html.escape(run['run_id'])}; {file}.</p>"
 
 
 def document(title, style, body):

@@ -4,15 +4,12 @@ Sources of the columns: Canvas, lib/gradebook_exporter.rb; Moodle, mod/assign/gr
 worksheet that an assignment offers, in English).
 """
 
-import csv
-import io
 import re
 import unicodedata
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
-from cnnlib.course.grading.tables import columns_at, separator
+from cnnlib.course.grading.tables import check_width, columns_at, read_table
 from cnnlib.ground.errors import ParameterError
 
 LATE = re.compile(r"\blate\b", re.IGNORECASE)
@@ -21,18 +18,18 @@ WANTED = {
     "canvas": ("student", "lastname", "firstname", "id", "sis user id", "sis login id", "section"),
     "moodle": (
         *("identifier", "full name", "id number", "username", "email address", "status"),
-        *("grade", "maximum grade", "feedback comments"),
+        *("group", "grade", "maximum grade", "feedback comments"),
     ),
 }
 """The columns that mean something in each kind of roster; each may stand there once."""
 
 
 def read_roster(path):
-    """Read a CSV file with a row for each learner, separated by commas, semicolons or tabs.
+    """Read a table with a row for each learner, see `tables.read_table`.
 
     Args:
         path: file with the columns student_id and perhaps name, email, login, late and others; or Canvas's
-            gradebook export; or Moodle's grading worksheet.
+            gradebook export; or Moodle's grading worksheet, the anonymous one too.
 
     Returns:
         dict of plain data: "kind" ("plain", "canvas" or "moodle"), "columns" (list of str), "rows" (all below
@@ -43,21 +40,14 @@ def read_roster(path):
         ParameterError: it cannot be read, lacks a column, or an id is blank or there twice; all are named.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParameterError(f"the roster {path} cannot be read: {error}") from None
-    first = text.partition("\n")[0]
-    delimiter = separator(first)
-    try:
-        table = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
-    except csv.Error as error:
-        raise ParameterError(f"the roster {path} cannot be read: {error}") from None
-    columns, *rows = [row for row in table if any(cell.strip() for cell in row)] or [[]]
-    rows = [[*row, *[""] * (len(columns) - len(row))][: len(columns)] for row in rows]
+        columns, numbered = read_table(path)
+    except ParameterError as error:
+        raise ParameterError(f"the roster {error}") from None
+    rows = [row[: len(columns)] for _, row in numbered]
     at = columns_at(columns)
     if "id" in at and "section" in at and ("student" in at or "lastname" in at):
         kind, read = "canvas", _canvas
-    elif "identifier" in at and "full name" in at:
+    elif "identifier" in at and ("full name" in at or "grade" in at):  # without names: anonymous
         kind, read = "moodle", _moodle
     elif "student_id" in at:
         kind, read = "plain", _plain
@@ -70,12 +60,15 @@ def read_roster(path):
         columns_at(columns, WANTED[kind])
     except ParameterError as error:
         raise ParameterError(f"the roster {path} cannot be read: {error}") from None
+    check_width(f"the roster {path}", columns, numbered)
     learners = read(rows, at)
     if not learners:
         raise ParameterError(f"the roster {path} has no row for a learner")
     counts = Counter(learner["student_id"] for learner in learners)
     blank = [
-        learner["name"] or f"row {learner['row'] + 2}" for learner in learners if not learner["student_id"]
+        learner["name"] or f"line {numbered[learner['row']][0]}"
+        for learner in learners
+        if not learner["student_id"]
     ]
     twice = [student for student, count in counts.items() if student and count > 1]
     if blank or twice:
@@ -137,28 +130,36 @@ def _moodle(rows, at):
 
 
 def recogniser(roster):
-    """Return a function from a submission and its layout to the submission under the roster's id and name.
+    """Return a function from a submission and its layout to a list of it under the roster's ids and names.
+
+    It is one, or one for each member of the team that handed in together, where Moodle's worksheet says who.
 
     A learner is known by, in this order, student_id, the LMS's id, e-mail, login, and the name, whatever its
-    order, capitals and punctuation; what two learners share tells neither. The numbers of an LMS mean nothing
-    in a roster that is not the LMS's own: there the name goes first, and Moodle's numbers, which each
-    assignment draws anew, do not count.
+    order, capitals and punctuation; what two learners share tells neither. The number in an LMS's own file
+    names is looked for where the LMS's own table has it, and then the name. In another roster the name goes
+    first, and Moodle's numbers, which each assignment draws anew, do not count.
     """
     at = columns_at(roster["columns"])
     ids = [_index(roster, lambda learner, row: [learner["student_id"]])]
     for names in (("id",), ("identifier",), ("email", "email address"), *((n,) for n in LOGINS)):
         ids.append(_index(roster, lambda learner, row, names=names: _ids(row, at, names)))
     ids.append(_index(roster, lambda learner, row: [learner["email"].partition("@")[0]]))
+    numbers = {"canvas": ids[1], "moodle": ids[2]}
+    teams = _teams(roster, at)
     short = _index(roster, lambda learner, row: [without_zeros(learner["student_id"])])
     names = _index(roster, lambda learner, row: name_keys(learner["name"]))
 
     def recognise(submission, layout):
+        if layout == "moodle" and (team := teams.get(_joined(submission.name))):
+            return [_as_member(submission, learner, roster["rows"][learner["row"]], at) for learner in team]
         by_id = [(index, [submission.student.casefold()]) for index in ids]
         by_id.append((short, [without_zeros(submission.student.casefold())]))
         called = [*name_keys(submission.name), *([] if layout == "moodle" else name_keys(submission.student))]
         by_name = [(names, called)]
-        if layout in ("plain", "pattern", roster["kind"]):
+        if layout in ("plain", "pattern"):
             order = by_id + by_name
+        elif layout == roster["kind"]:  # the LMS's number stands in one column, and others hold other numbers
+            order = [(numbers[layout], [submission.student.casefold()]), *by_name]
         else:
             order = by_name + (by_id if layout == "canvas" else [])
         for index, keys in order:
@@ -166,10 +167,35 @@ def recogniser(roster):
             if len(hits) == 1:
                 learner = roster["learners"][hits.pop()]
                 late = submission.late or learner["late"]
-                return replace(submission, student=learner["student_id"], name=learner["name"], late=late)
-        return submission
+                return [replace(submission, student=learner["student_id"], name=learner["name"], late=late)]
+        return [submission]
 
     return recognise
+
+
+def _teams(roster, at):
+    """Return {name of a group, joined: its learners}, where Moodle's assignment is handed in by groups."""
+    teams = {}
+    for learner in roster["learners"] if roster["kind"] == "moodle" else ():
+        if name := _joined(_cell(roster["rows"][learner["row"]], at, "group")):
+            teams.setdefault(name, []).append(learner)
+    return teams
+
+
+def _as_member(submission, learner, row, at):
+    """Return a team's submission as one of a member's: Moodle numbers a team's folder by the team.
+
+    The member's own number takes its place, for that is by which Moodle takes feedback.
+    """
+    (number,) = _ids(row, at, ("identifier",))
+    name = re.sub(r"[\x00-\x1f&<>\"`|':\\/]", "", learner["name"].replace("_", " ")).strip() or "Participant"
+    return replace(
+        submission,
+        student=learner["student_id"],
+        name=learner["name"],
+        late=submission.late or learner["late"],
+        folder=f"{name}_{number}_assignsubmission_file/",
+    )
 
 
 def without_zeros(student):
@@ -197,5 +223,13 @@ def _index(roster, keys_of):
 
 def name_keys(name):
     """Return what a name may look like without spaces and punctuation, whichever part goes first."""
-    words = re.findall(r"\w+", unicodedata.normalize("NFC", name).casefold().replace("_", " "))
+    words = _words(name)
     return ["".join(words[i:] + words[:i]) for i in range(len(words))]
+
+
+def _words(name):
+    return re.findall(r"\w+", unicodedata.normalize("NFC", name).casefold().replace("_", " "))
+
+
+def _joined(name):
+    return "".join(_words(name))

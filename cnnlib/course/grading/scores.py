@@ -4,18 +4,18 @@
 points (blank: as they are), comment. It is read whenever the reports are written, so it survives a regrade.
 """
 
-import csv
 import math
 import os
 
 from cnnlib.course.grading.collect import Submission, slug
 from cnnlib.course.grading.roster import without_zeros
-from cnnlib.course.grading.tables import columns_at, separator, shown
+from cnnlib.course.grading.tables import check_width, columns_at, read_table, shown
 from cnnlib.ground.errors import ParameterError
 
 UNREADABLE = {"sha256": "", "status": "unreadable", "message": "", "flags": [], "exercises": {}}
 MISSING = UNREADABLE | {"status": "missing", "message": "No submission."}
 NOT_YET = UNREADABLE | {"status": "grader error", "message": "It is not graded yet; go on with --resume."}
+ANOTHERS = "none of the exercises that count is in the notebook; perhaps it is another lesson's"
 OVERRIDES = ("student_id", "exercise", "points", "comment")
 
 
@@ -36,27 +36,21 @@ def read_overrides(path, exams, students):
     """
     if not path.exists():
         return {}
+    columns, lines = read_table(path)
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            sample = file.readline()
-            file.seek(0)
-            reader = csv.DictReader(file, delimiter=separator(sample))
-            lines = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ParameterError(f"{path} cannot be read: {error}") from None
-    try:
-        columns_at(reader.fieldnames or (), OVERRIDES)
+        at = columns_at(columns, OVERRIDES)
     except ParameterError as error:
         raise ParameterError(f"{path} cannot be read: {error}") from None
-    missing = [name for name in OVERRIDES if name not in (reader.fieldnames or ())]
+    missing = [name for name in OVERRIDES if name not in at]
     if missing:
         raise ParameterError(f"{path} lacks the column {missing[0]}; it must have {', '.join(OVERRIDES)}")
+    check_width(path, columns, lines)
     worth = {exam["id"]: exam["points"] for exam in exams}
     worth[""] = sum(worth.values())
     called = _without_zeros(students)
     found, wrong = {}, []
     for number, row in lines:
-        student, exercise, points, comment = ((row[name] or "").strip() for name in OVERRIDES)
+        student, exercise, points, comment = (row[at[name]].strip() for name in OVERRIDES)
         if not (student or exercise or points or comment):
             continue
         value, student = _number(points), student if student in students else called.get(student, student)
@@ -109,8 +103,8 @@ def scored(run, exams, result, overrides):
 
     Returns:
         dict: the result with the scores of its exercises, and "score" (None where nothing was decided),
-        "max_score", "percent" and "comment". A person's points for an exercise come before the late penalty,
-        those for the total in the place of all.
+        "max_score", "percent" and "comment", and a flag where no exercise was found. A person's points for an
+        exercise come before the late penalty, those for the total in the place of all.
     """
     student, exercises, comments, total = result["student_id"], {}, [], 0
     for exam in exams:
@@ -132,8 +126,10 @@ def scored(run, exams, result, overrides):
     points, comment = overrides.get((student, ""), (None, ""))
     score = points if points is not None else score
     worth = sum(exam["points"] for exam in exams)
+    found = {entry["status"] for entry in result["exercises"].values()}
     return result | {
         "exercises": exercises,
+        "flags": result["flags"] + [ANOTHERS] * (found == {"missing"}),
         "score": None if score is None else _plain(score),
         "max_score": worth,
         "percent": None if score is None else round(100 * score / worth, 1),
@@ -165,6 +161,16 @@ def submissions_of(run):
     return found
 
 
+def people(run):
+    """Return {student id: learner} of a run's roster, an empty one where there is none."""
+    return {learner["student_id"]: learner for learner in run["roster"]["learners"]} if run["roster"] else {}
+
+
+def called(result):
+    """Return how a learner is called where a person reads it: the id and, where there is one, the name."""
+    return f"{result['student_id']} {result['name']}".strip()
+
+
 def standings(run, exams, graded, overrides):
     """Return the results that count, one for each learner, in the order of their ids.
 
@@ -177,17 +183,16 @@ def standings(run, exams, graded, overrides):
         list of dicts as `scored` returns them: of several attempts that with the highest score, of equal ones
         the latest; who handed in nothing has the status "missing".
     """
-    people = {p["student_id"]: p for p in run["roster"]["learners"]} if run["roster"] else {}
-    best = {}
+    known, best = people(run), {}
     for key, submission in submissions_of(run).items():
         ungraded = NOT_YET if submission.path else UNREADABLE | {"message": submission.problem}
-        person = who(submission, people.get(submission.student))
+        person = who(submission, known.get(submission.student))
         result = scored(run, exams, (graded.get(key) or ungraded) | person, overrides)
         other = best.setdefault(submission.student, result)
         if result["score"] is not None and (other["score"] is None or result["score"] > other["score"]):
             best[submission.student] = result
-    for student in people.keys() - best.keys():
-        person = who(Submission(student, "", attempt=0), people[student])
+    for student in known.keys() - best.keys():
+        person = who(Submission(student, "", attempt=0), known[student])
         best[student] = scored(run, exams, MISSING | person, overrides)
     return [best[student] for student in sorted(best)]
 

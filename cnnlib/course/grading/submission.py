@@ -5,6 +5,7 @@ import json
 import os
 import re
 import stat
+import unicodedata
 from dataclasses import dataclass, field
 
 from cnnlib.course.exercises import CELL_LIMIT, squeezed
@@ -226,6 +227,8 @@ def _last_check(cells, exercise_id):
 
 def _defines(source, name):
     """Tell whether a line of a cell looks as if it defined a name."""
+    if name not in source and not source.isascii():
+        source = unicodedata.normalize("NFKC", source)  # as Python reads names
     if name not in source:
         return False
     definition = re.compile(
@@ -239,10 +242,12 @@ def _defines(source, name):
 
 
 def _builds(source, name):
-    """Tell whether a cell may define a name that stands in it as a text."""
+    """Tell whether a cell may define a name otherwise: by a text, as a module's attribute, over lines."""
+    if re.search(rf"\bimport\s*\([^)]*\b{name}\b", source):
+        return True
     return bool(
-        re.search(rf"['\"]{name}['\"]", source)
-        and re.search(r"\b(?:globals|locals|vars)\(\)|\b(?:exec|setattr)\(", source)
+        re.search(rf"['\"]{name}['\"]|\b{name}\s*=", source)
+        and re.search(r"\b(?:globals|locals|vars)\(\)|\b(?:exec|setattr)\(|__main__|sys\.modules", source)
     )
 
 
@@ -251,8 +256,12 @@ def _is_bound(line, name):
     _, word, after = f" {line} ".partition(" import ")
     if word and name in re.findall(r"\w+", after):
         return True
+    if re.match(rf"[ \t]*{name}[ \t]*:[^=]*=(?!=)", line):
+        return True
     lefts = line.split("=")
     for left, right in itertools.pairwise(lefts):
+        if left.rstrip().endswith((")", "]")):  # (a, b) = …
+            left = left.strip().strip("()[]")
         if left.endswith(":") and re.findall(r"\w+", left)[-1:] == [name]:
             return True
         keyword = len(lefts) == 2 and left.strip() == name and left[-1:] != " " and right.rstrip()[-1:] == ","

@@ -1,8 +1,9 @@
-"""Tables that spreadsheets read: UTF-8 that Excel recognises, no formulas, no control characters."""
+"""Tables that spreadsheets read and write: UTF-8 that Excel knows, no formulas, no control characters."""
 
 import csv
 import io
 import re
+from pathlib import Path
 
 from cnnlib.ground.errors import ParameterError
 
@@ -40,9 +41,81 @@ def csv_as_it_is(rows):
     return text.getvalue()
 
 
-def separator(line):
-    """Return what separates the columns of a table whose first line this is: a comma, semicolon or tab."""
-    return max(",;\t", key=line.count)
+SEPARATOR = re.compile(r"""['"]?sep=([,;\t|])['"]?[,;\t|]*\r?(\n|$)""", re.IGNORECASE)
+"""The first line by which a table tells Excel what separates its columns."""
+
+
+def read_table(path):
+    """Read a table that a person or a spreadsheet wrote, separated by commas, semicolons or tabs.
+
+    Args:
+        path: of a text in UTF-8, with or without a byte order mark, or in UTF-16 with one. A first line such
+            as "sep=;" is obeyed.
+
+    Returns:
+        (columns, rows): a list of str, and a list of (number of the line, list of str) of what is not blank;
+        a row has a cell for each column, and perhaps more.
+
+    Raises:
+        ParameterError: it cannot be read, or is no such text; the message names the file.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise ParameterError(f"{path} cannot be read: {error.strerror or error}") from None
+    try:
+        wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+    except UnicodeDecodeError:
+        text = "\0"
+    if "\0" in text:
+        raise ParameterError(
+            f"{path} cannot be read: it is no text in UTF-8; save the table as “CSV UTF-8” in the spreadsheet"
+        )
+    told = SEPARATOR.match(text)
+    text = text[told.end() :] if told else text
+    first = text.lstrip("\r\n").partition("\n")[0]
+    delimiter = told[1] if told else max(",;\t", key=first.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        table = [(reader.line_num + bool(told), row) for row in reader if any(cell.strip() for cell in row)]
+    except csv.Error as error:
+        raise ParameterError(f"{path} cannot be read: line {reader.line_num}: {error}") from None
+    if opened := _stays_open(text, delimiter):
+        raise ParameterError(
+            f"{path} cannot be read: the quotation mark that opens behind line {opened + bool(told)} is not "
+            "closed"
+        )
+    (_, columns), *rows = table or [(0, [])]
+    return columns, [(number, [*row, *[""] * (len(columns) - len(row))]) for number, row in rows]
+
+
+def _stays_open(text, delimiter):
+    """Return the number of the last line that is whole where a quotation mark is never closed, else 0.
+
+    All below it would be one cell.
+    """
+    reader, last = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), 0
+    try:
+        for _ in reader:
+            last = reader.line_num
+    except csv.Error as error:
+        return last if "end of data" in str(error) else 0
+    return 0
+
+
+def check_width(path, columns, rows):
+    """Check that no row of `read_table` has more cells than there are columns: where a comma splits a cell.
+
+    Raises:
+        ParameterError: one has; the lines are named.
+    """
+    wide = [str(number) for number, row in rows if any(cell.strip() for cell in row[len(columns) :])]
+    if wide:
+        raise ParameterError(
+            f"{path} cannot be read: more cells than columns in line {', '.join(wide[:5])}; a text with a "
+            "comma or semicolon in it belongs in quotation marks"
+        )
 
 
 def columns_at(names, wanted=()):

@@ -23,6 +23,10 @@ torch.manual_seed(0)
 np.random.seed(0)
 
 
+LOADED = ("source", "providers", "given", "own")
+"""What `load` is told of an answer, besides its name."""
+
+
 def serve(descriptor):
     """Answer requests until the other side has no more.
 
@@ -31,6 +35,7 @@ def serve(descriptor):
     """
     requests, replies = os.fdopen(descriptor, "rb"), os.fdopen(os.dup(descriptor), "wb")
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115 - /dev/null
+    sys.argv[1:] = []  # the warden's
     random.seed(0)  # Python seeds its generator anew after a fork
     answers = {}
     while header := requests.read(4):
@@ -38,7 +43,7 @@ def serve(descriptor):
         name = request["name"]
         try:
             if "source" in request:
-                answers[name] = load(name, request["source"], request["providers"], request["given"])
+                answers[name] = load(name, *(request[key] for key in LOADED))
                 reply = {"loaded": name}
             else:
                 reply = {"result": ask(answers[name], request["case"])}

@@ -106,11 +106,11 @@ const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLe
 // instance. In JupyterLab the kernel answers, on a page of the book a file beside it. Answers are kept.
 function asker(model) {
   const kept = new Map();
-  let asked = 0;
   return (...key) => {
     const name = key.join("\n");
     if (kept.has(name)) return kept.get(name);
-    const number = ++asked;
+    // Another view of the model may have asked before this page was loaded: what is asked twice is no change.
+    const number = (model.get("wanted")?.[0] ?? 0) + 1;
     const promise = new Promise((resolve, reject) => {
       const listen = () => {
         const answer = model.get("answer");

@@ -17,6 +17,7 @@ function featuresView({ model, el }) {
     model.save_changes();
   };
   const photos = choice("photograph", model.get("photos"), model.get("photo"), (name) => attempt(() => visit(name)));
+  const photoList = photos.querySelector("select");
   const path = h("input", {
     type: "text",
     placeholder: "path of a photograph of yours, Enter",
@@ -24,7 +25,9 @@ function featuresView({ model, el }) {
     onchange: () => path.value.trim() && attempt(() => visit(path.value.trim())),
   });
   const level = choice("layer", Object.keys(layers), model.get("layer"), (name) =>
-    attempt(() => visit(model.get("photo"), name)));
+    attempt(() => visit(photoList.value, name)));
+  const layerList = level.querySelector("select");
+  let visits = 0;
   const number = h("input", { type: "number", min: 0, "aria-label": "channel", onchange: () => {
     choose(within(Math.round(Number(number.value) || 0), 0, maps.shape[0] - 1));
   } });
@@ -46,15 +49,17 @@ function featuresView({ model, el }) {
     here, alert,
   );
 
-  // Show a photograph and a layer; both are asked for before anything changes.
-  async function visit(photo, layer = model.get("layer")) {
+  // Show a photograph and a layer; both are asked for before anything changes. What comes after another was
+  // chosen is passed over.
+  async function visit(photo, layer = layerList.value) {
+    const visited = ++visits;
     const [{ pixels }, found] = await Promise.all([ask(photo), ask(photo, layer)]);
-    const list = photos.querySelector("select");
-    if (![...list.options].some((option) => option.value === photo)) {
-      list.append(h("option", { value: photo }, photo));
+    if (visited !== visits) return;
+    if (![...photoList.options].some((option) => option.value === photo)) {
+      photoList.append(h("option", { value: photo }, photo));
     }
-    list.value = photo;
-    level.querySelector("select").value = layer;
+    photoList.value = photo;
+    layerList.value = layer;
     square = bytes(pixels);
     maps = { shape: found.shape, values: bytes(found.maps), peaks: floats(found.peaks), step: found.step };
     number.max = maps.shape[0] - 1;

@@ -1,4 +1,4 @@
-// Where all views begin: in JupyterLab called by anywidget, on a page of the book by `book/_static/widgets.js`.
+// Where all views begin: in JupyterLab called by anywidget, on a page of the book by `book/host.js`.
 
 const VIEWS = { digit: digitView, kernel: kernelView, features: featuresView, network: networkView };
 

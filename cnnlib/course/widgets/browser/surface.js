@@ -37,9 +37,12 @@ function frame(context, left, top, width, height, color) {
 // Call `choose(place)` for a click, a drag of the mouse and a tap; a finger that moves scrolls the page.
 function follow(canvas, choose) {
   canvas.style.touchAction = "manipulation";
-  canvas.addEventListener("pointerdown", (event) => {
-    if (event.button === 0 && event.isPrimary) choose(placeOf(canvas, event));
-  });
+  for (const name of ["pointerdown", "pointerup"]) {
+    canvas.addEventListener(name, (event) => {
+      const now = event.pointerType === "touch" ? "pointerup" : "pointerdown"; // only a tap ends with pointerup
+      if (name === now && event.button === 0 && event.isPrimary) choose(placeOf(canvas, event));
+    });
+  }
   canvas.addEventListener("pointermove", (event) => {
     const dragged = event.isPrimary && event.buttons === 1 && event.pointerType !== "touch";
     if (dragged) choose(placeOf(canvas, event));
