@@ -33,7 +33,7 @@ test: $(READY)  ## everything that must hold: style, unit tests, and every lesso
 seeds: $(READY)  ## every lesson by papermill with another seed than its own; make seeds SEED=7
 	$(BIN)/cnnlib run -p seed=$(SEED) -j $$(nproc 2>/dev/null || sysctl -n hw.ncpu) -o outputs/seed-$(SEED)
 
-bench: $(READY)  ## speeds, as ratios within one run; half an hour, on a machine that does nothing else
+bench: $(READY)  ## speeds, as ratios within one run; an hour, on a machine that does nothing else
 	$(BIN)/python benchmarks/feature_capture.py
 	$(BIN)/python benchmarks/fit_overhead.py
 	$(BIN)/python benchmarks/channels_last.py

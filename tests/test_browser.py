@@ -114,6 +114,14 @@ def network(live):
     return widget(live, 3)
 
 
+def server(site, method, path):
+    """Return what the server of JupyterLab says to a request."""
+    _, address, token = site
+    url = f"{address}/api/{path}?token={token}"
+    with urllib.request.urlopen(urllib.request.Request(url, method=method)) as reply:
+        return json.loads(reply.read() or "null")
+
+
 def until(page, condition, seconds=20):
     """Wait until condition() holds, while the page goes on working."""
     for _ in range(seconds * 20):
@@ -311,20 +319,25 @@ def test_another_photograph_and_a_wrong_path(live, features):
     assert "there is no photograph 'nowhere.jpg'" in alert.inner_text()
 
 
+def test_a_kernel_that_was_restarted_does_not_answer_and_this_is_said(site, live, features):
+    (session,) = (s for s in server(site, "GET", "sessions") if s["path"] == "live.ipynb")
+    server(site, "POST", f"kernels/{session['kernel']['id']}/restart")
+    live.wait_for_timeout(1000)
+    features.locator("select").nth(1).select_option("block1")
+    alert = features.locator(".cnnlib-alert")
+    until(live, lambda: "run the cell again" in alert.inner_text())
+    assert "restarted" in alert.inner_text()
+
+
 def test_a_notebook_saved_and_reopened_without_its_kernel_keeps_the_figures(site, live, problems):
     root, address, token = site
     live.locator("[data-command='docmanager:save']").first.click()
     until(live, lambda: runner.WIDGET_VIEW in (root / "live.ipynb").read_text(encoding="utf-8"))
 
-    def sessions(method, name=""):
-        url = f"{address}/api/sessions{name}?token={token}"
-        with urllib.request.urlopen(urllib.request.Request(url, method=method)) as answer:
-            return json.loads(answer.read() or "null")
-
     # The arithmetic of the pad is the browser's: it goes on where the kernel has ended.
     found = len(problems)
-    for session in sessions("GET"):
-        sessions("DELETE", f"/{session['id']}")
+    for session in server(site, "GET", "sessions"):
+        server(site, "DELETE", f"sessions/{session['id']}")
     pad = widget(live, 2)
     live.wait_for_timeout(500)
     pad.get_by_role("button", name="3", exact=True).click()

@@ -41,6 +41,18 @@ def test_a_montage_of_colour_images_with_titles():
     assert ((pixels == [1, 0, 0]).all(axis=-1)).sum() == 64
 
 
+def test_titles_of_two_lines_stay_between_the_rows():
+    images = torch.full((10, 28, 28), 200, dtype=torch.uint8)
+    ax = plots.montage(images, titles=["Shirt\n(is: Pullover)"] * 10, columns=5)
+    ax.figure.canvas.draw()
+    boxes = [t.get_window_extent().transformed(ax.transData.inverted()) for t in ax.texts]
+    drawn = ~np.ma.getmaskarray(ax.images[0].get_array())
+    for box in boxes:
+        top, bottom = sorted((box.y0, box.y1))
+        left, right = sorted((box.x0, box.x1))
+        assert not drawn[max(0, round(top)) : round(bottom), max(0, round(left)) : round(right)].any()
+
+
 def test_wrong_montages_are_refused():
     for shape in ((8, 8), (2, 4, 8, 8), (0, 1, 8, 8)):
         with pytest.raises(ParameterError, match="images have shape"):

@@ -63,7 +63,8 @@ def montage(images, titles=None, columns=10, ax=None, title=""):
     columns = min(columns, n)
     rows = -(-n // columns)
     gap = max(1, round(0.06 * width))
-    head = gap if titles is None else max(gap, round(0.24 * height))
+    lines = 0 if titles is None else max(str(text).count("\n") + 1 for text in titles)
+    head = max(gap, round(0.24 * height * lines))
     canvas = np.full((rows * (height + head), columns * (width + gap) - gap, channels), np.nan)
     scale = 255 if tiles.dtype == torch.uint8 and channels == 3 else 1
     corners = [(i // columns * (height + head) + head, i % columns * (width + gap)) for i in range(n)]
@@ -77,7 +78,7 @@ def montage(images, titles=None, columns=10, ax=None, title=""):
     else:
         ax.imshow(np.ma.masked_invalid(canvas[..., 0]))
     for i, (top, left) in enumerate(corners if titles is not None else []):
-        ax.text(left + width / 2, top - 0.15 * head, str(titles[i]), ha="center", va="bottom", fontsize=8)
+        ax.text(left + width / 2, top - 0.036 * height, str(titles[i]), ha="center", va="bottom", fontsize=8)
     ax.set_title(title)
     ax.axis("off")
     return ax

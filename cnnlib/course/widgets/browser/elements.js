@@ -137,8 +137,12 @@ function guard(el) {
     alert.hidden = !text;
   };
   const ended = "The kernel that could answer has ended; run the cell again.";
+  const busy = "No answer yet: the kernel is busy, or was restarted; then run the cell again.";
   async function attempt(action) {
-    const silent = setTimeout(() => el.closest(".jupyter-widgets-disconnected") && report(ended), 3000);
+    const silent = setTimeout(() => {
+      if (el.closest(".jupyter-widgets-disconnected")) report(ended);
+      else if (el.closest(".jp-Notebook")) report(busy); // in the book it is a file that is slow
+    }, 3000);
     try {
       await action();
       report("");
