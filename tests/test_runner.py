@@ -309,7 +309,7 @@ def test_a_full_disk_names_the_file(make, tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr("papermill.execute_notebook", full)
     assert main(["run", str(make()), "-o", str(tmp_path / "out")]) == 2
-    assert f"No space left on device: '{tmp_path / 'out' / '05_test.ipynb'}'" in capsys.readouterr().err
+    assert f"{tmp_path / 'out' / '05_test.ipynb'}: No space left on device" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["some_other_kernel", None])
