@@ -87,10 +87,8 @@ class BatchNorm2d(nn.Module):
     def __init__(self, num_features, eps=1e-5, momentum=0.1):
         super().__init__()
         num_features = check_whole("num_features", num_features)
-        self.eps, self.momentum = (
-            check_positive("eps", eps, zero=True),
-            check_positive("momentum", momentum, zero=True),
-        )
+        self.eps = check_positive("eps", eps, zero=True)
+        self.momentum = check_positive("momentum", momentum, zero=True)
         if momentum > 1:
             raise ParameterError(f"momentum is {momentum!r}; it must be from 0 to 1")
         self.weight = nn.Parameter(torch.ones(num_features))  # γ

@@ -179,13 +179,17 @@ def evaluate(model, data, loss=F.cross_entropy, batch_size=1000):
     Raises:
         ParameterError: there are no data, a label has no logit, or the loss is no mean of the two.
     """
-    check_dataset("data", data, like=True)
-    check_whole("len(data)", len(data))
+    _check_data("data", data, like=True)
     logits = _logits(model, data.images, batch_size)
     check_labels(data.labels, logits)
     labels = data.labels.to(logits.device)
     correct = int((logits.argmax(dim=1) == labels).sum())
     return Score(loss_value(loss, logits, labels).item(), correct / len(data), correct, len(data))
+
+
+def _check_data(name, data, like=False):
+    check_dataset(name, data, like)
+    check_whole(f"len({name})", len(data))
 
 
 def fit(
@@ -268,11 +272,9 @@ def fit(
             f"the model has {coarse} parameters, too coarse for the steps of training; model.float() makes "
             "them float32, and layers.MixedPrecision(model) computes in bfloat16"
         )
-    check_dataset("train", train)
-    check_whole("len(train)", len(train))
+    _check_data("train", train)
     if val is not None:
-        check_dataset("val", val)
-        check_whole("len(val)", len(val))
+        _check_data("val", val)
     lr = check_positive("lr", lr)
     checkpoint = None if checkpoint is None else as_path("checkpoint", checkpoint)
     if checkpoint_steps is not None:
