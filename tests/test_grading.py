@@ -539,6 +539,24 @@ def test_the_machine_is_blamed_before_an_answer_is(judge, monkeypatch):
     (killed,) = judge(body("import os\nos._exit(0)"))
     assert killed["again"]
     assert "signal 9" in killed["message"]
+    told["starved"] = True
+    (killed,) = judge(body("import os\nos._exit(0)"))
+    assert not killed["again"]
+    assert killed["message"] == "its processes and files took more than 1,664 MiB of memory together"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "count"),
+    [
+        ("memory.events", "low 0\nhigh 0\nmax 31\noom 2\noom_kill 3\noom_group_kill 0\n", 3),
+        ("memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", 2),
+        ("memory.peak", "7\n", 0),
+    ],
+)
+def test_a_control_group_tells_whom_its_memory_ended(tmp_path, name, text, count):
+    (tmp_path / name).write_text(text)
+    assert jail._starved(str(tmp_path)) == count
+    assert jail._starved(None) == 0
 
 
 def test_each_answer_finds_the_same_randomness(judge, warden_of):
@@ -616,7 +634,7 @@ def test_the_limit_of_memory_leaves_room_for_what_torch_reserves():
 
 
 def test_the_memory_of_a_jails_processes_together_is_limited(monkeypatch):
-    monkeypatch.setattr(jail, "MEMORY", 200 << 20)
+    monkeypatch.setattr(jail, "TOGETHER", 200 << 20)
     with jail.memory_group() as group:
         if group is None:
             pytest.skip("this user may make no control group")
@@ -628,8 +646,13 @@ def test_the_memory_of_a_jails_processes_together_is_limited(monkeypatch):
                 with contextlib.suppress(OSError):
                     stream.recv(100)
             peak = next(group.glob("memory*peak"), group / "memory.max_usage_in_bytes")
-            warden.end(by_itself=True)
+            ended = warden.end(by_itself=True)
             assert int(peak.read_text()) <= 200 << 20
+            assert ended["starved"]
+            with warden.fork() as stream:
+                stream.sendall(b"1 + 1")
+                assert stream.recv(100) == b"2"
+            assert not warden.end(by_itself=True)["starved"]
     assert not group.exists()
 
 
@@ -646,7 +669,7 @@ def test_a_control_group_is_made_where_there_is_room_for_one(tmp_path, monkeypat
     monkeypatch.setattr(jail, "_read", lambda path: lines)
     with jail.memory_group() as group:
         assert group.parent == parent
-        assert (group / limit).read_text() == str(jail.MEMORY)
+        assert (group / limit).read_text() == str(jail.TOGETHER)
         assert (group / "cgroup.procs").read_text() == "0\n"
         assert not stale.exists()
 

@@ -413,7 +413,8 @@ def test_what_a_busy_machine_may_have_spoilt_is_tried_again_alone(three, tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("count", "workers", "sizes"), [(120, 1, [50, 50, 20]), (60, 4, [15] * 4), (0, 2, [])]
+    ("count", "workers", "sizes"),
+    [(500, 1, [167, 167, 166]), (1000, 2, [167] * 5 + [165]), (60, 4, [15] * 4), (0, 2, [])],
 )
 def test_few_jobs_but_enough_for_all_workers(count, workers, sizes):
     paths = {str(i): "" for i in range(count)}

@@ -2378,6 +2378,10 @@ ODD = {
     ),
     "a dict in a list": ([{(1, 2): 3}], "a dict with a key of type tuple is not plain data"),
     "a huge int": (10**5000, "an int of 16,610 bits is not plain data; at most 4,096 are"),
+    "a very long list": (
+        [[]] * ((1 << 20) + 1),
+        "a list of 1,048,577 values is not plain data; at most 1,048,576 are: use a tensor",
+    ),
     "an int for a float": (2**70, "it returned 1180591620717411303424, expected a float"),
 }
 

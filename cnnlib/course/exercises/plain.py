@@ -19,6 +19,8 @@ DEPTH = 20
 """Lists and dicts may be nested this deep."""
 INT_BITS = 4096
 """An int may have this many bits; Python writes no int in decimal that has 4,300 digits."""
+ITEMS = 1 << 20
+"""A list or dict may hold this many values; an array may hold more."""
 
 
 class NotPlain(CnnlibError):  # noqa: N818 - read aloud where it appears
@@ -55,6 +57,11 @@ def simplify(value, depth=DEPTH):
     for kind in (bool, int, float):  # a subclass, such as an enum, becomes what it is underneath
         if isinstance(value, kind):
             return kind(value)
+    if isinstance(value, (list, tuple, dict)) and len(value) > ITEMS:  # to look at each would take minutes
+        raise NotPlain(
+            f"a {type(value).__name__} of {len(value):,} values is not plain data; at most {ITEMS:,} are: "
+            "use a tensor"
+        )
     if isinstance(value, (list, tuple)):
         return [simplify(item, depth - 1) for item in value]
     if isinstance(value, dict):

@@ -37,8 +37,9 @@ FIXED = {
 """Options that hold for the whole of a run, and what they are unless given."""
 FREE = {"late_penalty": 0, "export": [], "assignment": None}
 """Options that only the reports need; they may change when a run is gone on with."""
-CHUNK = 50
-"""So many submissions at most share a kernel that decides; their results are stored together."""
+CHUNK = 200
+"""So many submissions at most share a kernel that decides; their results are stored together. To start a
+kernel and a warden costs as much as a dozen submissions."""
 
 
 def grade(lesson, what, output, *, executor=None, resume=False, roster=None, progress=print, **options):
@@ -214,7 +215,8 @@ def _grade_all(output, run, found, executor, progress):
 def _chunks(paths, executor):
     """Split {key: path} into jobs: few, for each starts a kernel and torch, but enough for all processors."""
     workers = getattr(executor, "_max_workers", os.cpu_count()) if executor else 1
-    size = min(CHUNK, -(-len(paths) // workers)) or 1
+    rounds = -(-len(paths) // (workers * CHUNK)) or 1  # as many jobs for each worker
+    size = -(-len(paths) // (workers * rounds)) or 1
     items = list(paths.items())
     return [dict(items[start : start + size]) for start in range(0, len(items), size)]
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from pathlib import Path
 
 from cnnlib.ground.env import ROOT
@@ -24,11 +25,14 @@ LEVELS = ("namespaces", "process")
 """Levels of isolation, the strongest first. "process" limits resources only: an answer could read this user's
 files and use the network."""
 
-MEMORY = 1536 << 20  # bytes for an answer, beyond what the warden's torch has reserved
+MEMORY = 1536 << 20  # bytes for a process of an answer, beyond what the warden's torch has reserved
 PROCESSES = 64  # threads count too
 FILE_SIZE = 64 << 20
 OPEN_FILES = 256
 HOME_SIZE = 128 << 20
+TOGETHER = MEMORY + HOME_SIZE
+"""Bytes for a jail as a whole. One process that takes too much meets its own limit first, so that it ends
+with the same MemoryError on machines with control groups and without."""
 USER = 200_000 + os.getpid() % 400_000  # where root makes the jail; nobody else's
 START_SECONDS = 120  # importing torch on a busy machine
 
@@ -59,7 +63,7 @@ class Warden:
             check(isolation)
             way = available() if isolation == "namespaces" else ""
         worker = worker or Path(__file__).with_name("worker.py").read_text(encoding="utf-8")
-        self._forked = False
+        self._forked, self._group, self._starved = False, group, 0
         self._folder = tempfile.TemporaryDirectory(prefix="jail-", ignore_cleanup_errors=True)
         self._control, theirs = socket.socketpair()
         with theirs, contextlib.ExitStack() as undo:
@@ -101,7 +105,7 @@ class Warden:
         except JailError:
             ours.close()
             raise
-        self._forked = True
+        self._forked, self._starved = True, _starved(self._group)
         return ours
 
     def end(self, by_itself=False):
@@ -111,10 +115,12 @@ class Warden:
             by_itself: its socket is closed: it may be about to end, and its status is worth a moment.
 
         Returns:
-            dict: "code", exit status or -signal, None where it was ended here; "seconds" of processor time.
+            dict: "code", exit status or -signal, None where it was ended here; "seconds" of processor time;
+            "starved", whether the control group's limit of memory ended one of its processes.
         """
         self._forked = False
-        return self._order(b"E" if by_itself else b"K", "ended", START_SECONDS)
+        ended = self._order(b"E" if by_itself else b"K", "ended", START_SECONDS)
+        return ended | {"starved": _starved(self._group) > self._starved}
 
     def stop(self):
         """End the warden, with the jail where there is one."""
@@ -169,7 +175,7 @@ def available():
 
 @contextlib.contextmanager
 def memory_group():
-    """Make a control group that limits the memory of what is in it to MEMORY, and remove it afterwards.
+    """Make a control group that limits the memory of what is in it to TOGETHER, and remove it afterwards.
 
     Whoever has a group holds a lock on it, which ends with the process whatever ends that; so the next one
     to make a group knows which are left of runs that were killed, and removes them.
@@ -183,9 +189,12 @@ def memory_group():
         try:
             yield group
         finally:
-            if group:
-                with contextlib.suppress(OSError):
+            for _ in range(500 if group else 0):  # the warden in it may be about to end
+                try:
                     group.rmdir()
+                    break
+                except OSError:
+                    time.sleep(0.01)
 
 
 def _places():
@@ -210,8 +219,8 @@ def _new_group(parent, limit, held):
         group = parent / f"cnnlib-{os.getpid()}-{secrets.token_hex(4)}"
         group.mkdir()
         try:
-            (group / limit).write_text(str(MEMORY))
-            for name, value in (("memory.swap.max", 0), ("memory.memsw.limit_in_bytes", MEMORY)):
+            (group / limit).write_text(str(TOGETHER))
+            for name, value in (("memory.swap.max", 0), ("memory.memsw.limit_in_bytes", TOGETHER)):
                 if (group / name).exists():
                     (group / name).write_text(str(value))
             enter = ["/bin/sh", "-c", 'echo 0 > "$0/cgroup.procs"', str(group)]
@@ -221,6 +230,13 @@ def _new_group(parent, limit, held):
         except (OSError, subprocess.CalledProcessError):
             group.rmdir()
     return None
+
+
+def _starved(group):
+    """Return how many processes a control group's limit of memory has ended, version 2 and 1."""
+    names = ("memory.events", "memory.oom_control") if group else ()
+    lines = [line.split() for name in names for line in _read(Path(group) / name).splitlines()]
+    return sum(int(line[1]) for line in lines if line[0] == "oom_kill")
 
 
 @contextlib.contextmanager

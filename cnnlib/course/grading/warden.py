@@ -70,7 +70,10 @@ def main(config):
             _sandbox(config)
         else:
             _call("prctl", SUBREAPER, 1, 0, 0, 0)  # what an answer leaves behind becomes this one's child
-        prison = _prepare(config, group)
+        prison = _prepare(config)
+        if group is not None:  # what it holds already counts elsewhere; its jails begin in the group
+            os.write(group, b"0")
+            os.close(group)
         _say(control, {"ready": {"filtered": prison.filter is not None}})
     except Exception as error:
         _say(control, {"failed": f"{type(error).__name__}: {error}"})
@@ -170,7 +173,7 @@ def _map(inside, outside):
             stream.write(text)
 
 
-def _prepare(config, group):
+def _prepare(config):
     """Import the worker, and with it what answers use; return what forks it."""
     sys.path_importer_cache.clear()  # of a time when /course was not there
     for name in config["modules"]:
@@ -179,7 +182,7 @@ def _prepare(config, group):
     worker = types.ModuleType("worker")
     exec(compile(config["worker"], "worker.py", "exec"), worker.__dict__)
     gc.freeze()  # so that a fork does not copy what a collection only touches
-    return Prison(config, group, worker.serve)
+    return Prison(config, worker.serve)
 
 
 # --- a jail for an answer -----------------------------------------------------------------------
@@ -188,8 +191,8 @@ def _prepare(config, group):
 class Prison:
     """What forks jails, one at a time."""
 
-    def __init__(self, config, group, serve):
-        self.config, self.group, self.serve = config, group, serve
+    def __init__(self, config, serve):
+        self.config, self.serve = config, serve
         self.apart = config["isolation"] == "namespaces"
         self.filter = Filter.load_library() if self.apart else None
         self.own_processes = os.open("/proc/self/ns/pid", os.O_RDONLY) if self.apart else None
@@ -259,8 +262,6 @@ class Prison:
         """Turn this process, just forked, into the first one of a new jail."""
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
             file.write("1000")  # when memory runs out, this goes first
-        if self.group is not None:
-            os.write(self.group, b"0")
         os.setsid()
         if self.apart:
             self._isolate()
