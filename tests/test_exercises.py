@@ -173,13 +173,25 @@ def test_a_wrong_value_is_named_with_its_place_its_case_and_the_mistake(double):
         (lambda x: (2 * x).double(), "dtype float64, expected dtype float32"),
         (lambda x: (2 * x)[:1], r"shape \(1,\), expected shape \(2,\)"),
         (lambda x: 2 * x * float("nan"), "it returned nan, expected 4"),
-        (lambda x: None, "it returned None, expected a tensor"),
-        (lambda x: [1.0], "expected a tensor float32"),
-        (lambda x: object(), "a object is not plain data"),
+        (lambda x: None, r"it returned None, expected a tensor float32 \(2,\); is there a return\?\n"),
+        (lambda x: [1.0], r"expected a tensor float32 \(2,\); torch.tensor\(…\) makes a tensor of a list"),
+        (lambda x: [[[[1.0] * 9] * 9] * 9] * 9, r"^✗ 99.double: it returned .{160}…, expected a tensor"),
+        (lambda x: (2 * x,), r"expected a tensor float32 \(2,\); leave out the brackets, or the comma"),
+        (lambda x: object(), "a value of type object is not plain data"),
+        (lambda x: map(float, x), r"type map is not plain data.*; list\(…\) makes a list of it"),
+        (range, "it is a class, where a function is asked; it raised TypeError"),
+        (zip, "it is a class, where a function is asked; it returned something else"),
+        (lambda x: x.long().softmax(0), "it raised NotImplementedError: .* not implemented for 'Long'"),
         (lambda x: x.to_sparse(), "not plain data"),
         (lambda x: 1 / 0, r"it raised ZeroDivisionError: division by zero \(in the line of its lambda\)"),
         (lambda x, y: x, "raised TypeError"),
-        ("2 * x", "should be a function"),
+        (
+            torch.ones(2, 3),  # called, not named
+            r"check was given a tensor float32 \(2, 3\), and should be given the function itself, by its "
+            r'name, without parentheses: check\("99.double", double\)$',
+        ),
+        ("2 * x", "check was given '2 \\* x', and should be given the function itself"),
+        (object(), "check was given a value of type object, and"),
     ],
 )
 def test_a_wrong_answer_gets_a_message_that_helps(double, answer, message):
@@ -212,8 +224,10 @@ def test_strict_mode_raises(double, monkeypatch):
 def test_an_unknown_exercise_is_named(double):
     with pytest.raises(ParameterError, match=r"no exercise '99.dubble'; lesson 99 has 99.double"):
         check("99.dubble", print)
-    with pytest.raises(ParameterError, match="has none"):
+    with pytest.raises(ParameterError, match=r"no exercise 'xx'; an id is such as 02.output_shape"):
         check("xx", print)
+    with pytest.raises(ParameterError, match="an exercise's id is a string, not a function; it comes first"):
+        check(double.reference, "99.double")
 
 
 # --- modules ------------------------------------------------------------------------------------
@@ -331,6 +345,15 @@ class NoModule:
         pass
 
 
+class OneUnderscore(nn.Module):
+    def _init_(self, num_features):
+        pass
+
+
+class NoForward(Track):
+    forward = nn.Module.forward
+
+
 class Renamed(Track):
     def __init__(self, channels):
         super().__init__(channels)
@@ -408,19 +431,21 @@ def with_forward(change):
 @pytest.mark.parametrize(
     ("answer", "message"),
     [
-        (lambda num_features: None, r"<lambda>.*no module; it should be a class, `class NAME\(nn.Module\):`"),
-        (Track(3), r"it is Track\(\), no module"),
-        (NoModule, "it is a class that is no module"),
-        ("Track", r"is 'Track', and should be a class: `class Track\(nn.Module\):`"),
+        (lambda num_features: None, "it is a function and no module; a class is asked that is derived from"),
+        (Track(3), r"it is a module, built already; give check the class, Track without \(…\) behind it\n"),
+        (NoModule, "it is a class and no module; a class is asked that is derived from nn.Module"),
+        ("Track", r"check was given 'Track', and should be given the class itself, .*\(.99.Track., Track\)"),
+        (OneUnderscore, "it has no __init__ of its own: is its name misspelt?"),
+        (NoForward, "it has no method forward: is its name misspelt"),
         (Renamed, r"cannot be built with \(num_features=3\): .*channels"),
         (NoSuper, r"__init__ must begin with super\(\).__init__\(\)"),
-        (NoParameter, r"its parameters are none, expected weight \(missing: weight; too many: none\)"),
+        (NoParameter, r"its parameters are none, expected weight\n"),
         (OtherShape, r"weight, one of its parameters, has the shape \(1,\), expected \(3,\)"),
-        (MoreBuffers, r"its buffers are count, seen, expected seen \(missing: none; too many: count\)"),
-        (LearnedBuffer, r"its parameters are seen, weight, expected weight"),
+        (MoreBuffers, r"its buffers are count, seen, expected seen \(not asked for: count\)"),
+        (LearnedBuffer, r"its parameters are seen, weight, expected weight \(not asked for: seen\)"),
         (
             with_forward(lambda module, x, y: None),
-            "forward returned no tensor but None; has it a return",
+            "forward returned no tensor but None; is there a return",
         ),
         (with_forward(lambda module, x, y: (y, y)), "forward returned no tensor but a tuple"),
         (with_forward(lambda module, x, y: y.T), r"its output has the shape \(3, 4\), expected \(4, 3\)"),
@@ -487,7 +512,7 @@ def test_a_module_that_is_not_written_is_not_attempted(track):
 
 
 def test_a_module_is_no_answer_to_a_function_exercise(double):
-    assert "should be" in repr(check("99.double", 3))
+    assert "was given 3, and should be given the function" in repr(check("99.double", 3))
     assert not check("99.double", Track).verdict.passed
 
 
@@ -603,14 +628,21 @@ def test_a_learners_copy_checks_from_the_exams_alone(exercise, monkeypatch, tmp_
 @pytest.mark.parametrize(
     ("expected", "result", "problem"),
     [
-        (1.0, 1.0 + 1e-7, ""),
+        (1.0, 1.0 + 1e-8, ""),
         (2.0, 2, ""),
-        (2, 2.0, "expected an int"),
+        (2, 2.0, "it returned 2.0, expected an int; int(…) makes one of it"),
+        (2, 2.5, "it returned 2.5, expected an int"),
+        (2, [2], "it returned [2], expected an int; leave out the brackets, or the comma, around it"),
+        (1.0, 1.00000049, "it returned 1.00000049, expected 1"),
+        (np.array([1234567]), np.array([1234568]), "at [0] it returned 1234568, expected 1234567"),
+        (np.array([True]), np.array([False]), "at [0] it returned False, expected True"),
+        ([1, 2], np.array([1, 2]), "expected a list or tuple; .tolist() makes a list of it"),
+        ([1, 2], [None, 2], "value 0: it returned None, expected an int"),
+        ([1, 2], [1], "it returned 1 value, expected 2"),
         (True, 1, "expected a bool"),
         (1.0, float("nan"), "returned nan"),
         (float("nan"), float("nan"), ""),
         (1.0, 10**400, "expected a float"),
-        ([1, 2], [1], "1 values, expected 2"),
         ([1, [2, 3]], [1, [2, 4]], "value 1: value 1: it returned 4, expected 3"),
         ({"a": 1}, {"b": 1}, "keys ['b'], expected ['a']"),
         ({"a": 1}, {"a": 2}, "a: it returned 2"),
@@ -622,7 +654,7 @@ def test_a_learners_copy_checks_from_the_exams_alone(exercise, monkeypatch, tmp_
     ],
 )
 def test_difference(expected, result, problem):
-    found = difference(expected, result, 1e-4, 1e-5)
+    found = difference(expected, result, 1e-7, 1e-7)
     assert (problem in found) if problem else found == "", found
 
 

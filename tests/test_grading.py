@@ -238,7 +238,7 @@ ENDED_MODULES = {
         "not attempted",
         "It is not written yet.",
     ),
-    "a function": ("def Shift(features):\n    return lambda x: x", "fail", "it should be a class"),
+    "a function": ("def Shift(features):\n    return lambda x: x", "fail", "it is a function and no module"),
     "other names": (shift("self.bias", "self.offset"), "fail", "its parameters are offset, expected bias"),
     "another shape": (
         shift("zeros(features)", "zeros(1)"),

@@ -24,7 +24,7 @@ import numpy as np
 
 from cnnlib.course.exercises import plain
 from cnnlib.course.exercises.clock import TimeIsUp, time_limit
-from cnnlib.course.exercises.judge import AnswerEnded, Verdict, examine
+from cnnlib.course.exercises.judge import AnswerEnded, Verdict, describe, examine
 from cnnlib.ground.errors import CnnlibError, ParameterError
 
 PUBLIC_SEED = 0
@@ -214,20 +214,24 @@ def ask(answer, case):
     """
     from cnnlib.course.exercises import module
 
+    is_class = inspect.isclass(answer) and not isinstance(case, dict)
+    kind = "is a class, where a function is asked; it " if is_class else ""
     try:
         given = plain.to_tensors(case)
         result = module.run(answer, given) if isinstance(case, dict) else answer(*given)
-    except NotImplementedError:
-        raise AnswerEnded("not attempted", "It is not written yet.") from None
     except AnswerEnded:
         raise
     except Exception as error:
+        if isinstance(error, NotImplementedError) and not str(error):  # PyTorch's say what is not implemented
+            raise AnswerEnded("not attempted", "It is not written yet.") from None
         line = _line(error, answer)
-        raise AnswerEnded("error", f"it raised {type(error).__name__}: {str(error)[:500]}{line}") from None
+        problem = f"it {kind}raised {type(error).__name__}: {str(error)[:500]}{line}"
+        raise AnswerEnded("error", problem) from None
     try:
         return plain.simplify(result)
     except plain.NotPlain as error:
-        raise AnswerEnded("fail", f"it returned something else than numbers or tensors: {error}") from None
+        problem = f"it {kind}returned something else than numbers or tensors: {error}"
+        raise AnswerEnded("fail", problem) from None
 
 
 def check(exercise_id, answer):
@@ -258,10 +262,12 @@ def check(exercise_id, answer):
             )
     else:
         name = exercise_id.partition(".")[2]
-        wanted = f"a class: `class {name}(nn.Module):`"
-        if isinstance(exam["cases"][0], list):
-            wanted = f"a function: `def {name}(…):`"
-        verdict = Verdict("error", f"{name} is {answer!r:.80}, and should be {wanted}.")
+        wanted = "function" if isinstance(exam["cases"][0], list) else "class"
+        verdict = Verdict(
+            "error",
+            f"check was given {_described(answer)}, and should be given the {wanted} itself, by its name, "
+            f'without parentheses: check("{exercise_id}", {name})',
+        )
     if not verdict.passed and exam["given"] and squeezed(_cell(answer)) == squeezed(exam["given"]):
         verdict = Verdict("not attempted", f"What was handed out goes wrong: {verdict.message}")
     feedback = Feedback(exam, verdict)
@@ -302,7 +308,12 @@ class Feedback:
 
 
 def _public_exam(exercise_id):
-    lesson = str(exercise_id)[:2]
+    if not isinstance(exercise_id, str):
+        raise ParameterError(
+            f"an exercise's id is a string, not a {type(exercise_id).__name__}; it comes first: "
+            'check("02.output_shape", output_shape)'
+        )
+    lesson = exercise_id[:2]
     if RELEASED.exists():
         exams = {exam["id"]: exam for exam in plain.loads(RELEASED.read_bytes())}
         known = [name for name in exams if name[:2] == lesson]
@@ -310,10 +321,17 @@ def _public_exam(exercise_id):
         found = {exercise.id: exercise for exercise in exercises(lesson)}
         known = list(found)
     if exercise_id not in known:
-        raise ParameterError(
-            f"there is no exercise {exercise_id!r}; lesson {lesson} has {', '.join(known) or 'none'}"
-        )
+        others = f"lesson {lesson} has {', '.join(known)}" if known else "an id is such as 02.output_shape"
+        raise ParameterError(f"there is no exercise {exercise_id!r}; {others}")
     return exams[exercise_id] if RELEASED.exists() else make_exam(found[exercise_id], PUBLIC_SEED)
+
+
+def _described(value):
+    """Return in a few words what is no function."""
+    try:
+        return describe(plain.simplify(value))
+    except plain.NotPlain:
+        return f"a value of type {type(value).__name__}"
 
 
 def _results(function, cases):

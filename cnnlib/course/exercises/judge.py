@@ -75,6 +75,8 @@ def _judge(exam, case, expected, results):
     problem = difference(expected, results[-1], exam["rtol"], exam["atol"])
     if not problem:
         return Verdict("pass")
+    if results[-1] is None:
+        problem += "; is there a return?"
     if isinstance(case, dict):  # a module returns its output only; it has buffers and gradients
         problem = problem.replace("it returned", "it is")
     return Verdict("fail", f"{problem}\n{_call(exam, case)}{_mistake(exam, results)}")
@@ -89,10 +91,8 @@ def difference(expected, result, rtol, atol):
     if isinstance(expected, float) and type(result) is int:
         result = float(result) if abs(result) < 2**53 else result
     if type(expected) is not type(result):
-        advice = (
-            "; .item() makes a number of it" if isinstance(result, np.ndarray) and result.size == 1 else ""
-        )
-        return f"it returned {describe(result)}, expected {_kind(expected)}{advice}"
+        found = _cut(describe(result), 160)
+        return f"it returned {found}, expected {_kind(expected)}{_way_out(expected, result)}"
     if isinstance(expected, np.ndarray):
         if expected.shape != result.shape:
             return f"it returned shape {result.shape}, expected shape {expected.shape}"
@@ -101,10 +101,11 @@ def difference(expected, result, rtol, atol):
         return _array_difference(expected, result, rtol, atol)
     if isinstance(expected, float):
         same = np.isclose(result, expected, rtol=rtol, atol=atol, equal_nan=True)
-        return "" if same else f"it returned {result:.6g}, expected {expected:.6g}"
+        return "" if same else _unequal(result, expected)
     if isinstance(expected, list):
         if len(expected) != len(result):
-            return f"it returned {len(result)} values, expected {len(expected)}"
+            values = f"{len(result)} value{'s' if len(result) != 1 else ''}"
+            return f"it returned {values}, expected {len(expected)}"
         pairs = enumerate(zip(expected, result, strict=True))
         problems = (f"value {i}: {p}" for i, (a, b) in pairs if (p := difference(a, b, rtol, atol)))
         return next(problems, "")
@@ -135,10 +136,33 @@ def _array_difference(expected, result, rtol, atol):
         return ""
     where = tuple(int(i) for i in np.argwhere(wrong)[0])
     at = f"[{', '.join(map(str, where))}]" if where else "its one value"
-    return (
-        f"{wrong.sum():,} of {wrong.size:,} values differ: at {at} it returned "
-        f"{result[where].item():.6g}, expected {expected[where].item():.6g}"
-    )
+    pair = _unequal(result[where].item(), expected[where].item())
+    return f"{wrong.sum():,} of {wrong.size:,} values differ: at {at} {pair}"
+
+
+def _unequal(result, expected):
+    """Say that a number is not the expected one, with as many digits as tell them apart."""
+    if isinstance(expected, float):
+        pairs = ((f"{result:.{digits}g}", f"{expected:.{digits}g}") for digits in (6, 9, 17))
+        result, expected = next((a, b) for a, b in pairs if a != b)
+    return f"it returned {result}, expected {expected}"
+
+
+def _way_out(expected, result):
+    """Return what makes a result one of the expected kind, as the end of a sentence, or ""."""
+    if isinstance(result, np.ndarray):
+        if result.size == 1 and isinstance(expected, (bool, int, float)):
+            return "; .item() makes a number of it"
+        if isinstance(expected, list) and not any(isinstance(item, np.ndarray) for item in expected):
+            return "; .tolist() makes a list of it"
+    if isinstance(result, list):
+        if len(result) == 1 and type(result[0]) is type(expected):
+            return "; leave out the brackets, or the comma, around it"
+        if isinstance(expected, np.ndarray) and not any(isinstance(item, np.ndarray) for item in result):
+            return "; torch.tensor(…) makes a tensor of a list"
+    if type(expected) is int and isinstance(result, float) and result.is_integer():
+        return "; int(…) makes one of it"
+    return ""
 
 
 def _call(exam, case):
@@ -165,11 +189,14 @@ def _mistake(exam, results):
 def _kind(value):
     if isinstance(value, np.ndarray):
         return describe(value)
-    return {"list": "a list", "dict": "a dict", "NoneType": "None", "int": "an int"}.get(
+    return {"list": "a list or tuple", "int": "an int", "dict": "a dict", "NoneType": "None"}.get(
         type(value).__name__, f"a {type(value).__name__}"
     )
 
 
 def _short(value, limit=80):
-    text = repr(value)
+    return _cut(repr(value), limit)
+
+
+def _cut(text, limit):
     return text if len(text) <= limit else text[:limit] + "…"

@@ -54,7 +54,7 @@ def run(answer, case):
     output = module(*inputs)
     grad = case["grad"]
     if not isinstance(output, torch.Tensor):
-        what = "None; has it a return?" if output is None else f"a {type(output).__name__}"
+        what = "None; is there a return?" if output is None else f"a {type(output).__name__}"
         _fail(f"forward returned no tensor but {what}")
     if output.shape != grad.shape:
         _fail(f"its output has the shape {tuple(output.shape)}, expected {tuple(grad.shape)}")
@@ -75,8 +75,13 @@ def run(answer, case):
 def _build(answer, case):
     """Return the module with the case's values, in its mode."""
     if not (inspect.isclass(answer) and issubclass(answer, nn.Module)):
-        what = "a class that is" if inspect.isclass(answer) else f"{answer!r:.60},"
-        _fail(f"it is {what} no module; it should be a class, `class NAME(nn.Module):`")
+        if isinstance(answer, nn.Module):
+            name = type(answer).__name__
+            _fail(f"it is a module, built already; give check the class, {name} without (…) behind it")
+        what = "a class" if inspect.isclass(answer) else "a function"
+        _fail(f"it is {what} and no module; a class is asked that is derived from nn.Module")
+    if case["arguments"] and answer.__init__ is nn.Module.__init__:
+        _fail("it has no __init__ of its own: is its name misspelt? It has two underscores on either side")
     try:
         inspect.signature(answer).bind(**case["arguments"])
     except TypeError as error:
@@ -89,12 +94,15 @@ def _build(answer, case):
         expected = case[kind]
         if found.keys() != expected.keys():
             lacks, more = _names(expected.keys() - found.keys()), _names(found.keys() - expected.keys())
-            names = f"its {kind} are {_names(found)}, expected {_names(expected)}"
-            _fail(f"{names} (missing: {lacks}; too many: {more})")
+            parts = [f"missing: {lacks}"] * bool(lacks) + [f"not asked for: {more}"] * bool(more)
+            detail = f" ({'; '.join(parts)})" if found and expected else ""  # else it is one of the two lists
+            _fail(f"its {kind} are {_names(found) or 'none'}, expected {_names(expected) or 'none'}{detail}")
         for name, value in expected.items():
             if found[name].shape != value.shape:
                 shapes = f"{tuple(found[name].shape)}, expected {tuple(value.shape)}"
                 _fail(f"{name}, one of its {kind}, has the shape {shapes}")
+    if getattr(module.forward, "__func__", None) is nn.Module.forward:
+        _fail("it has no method forward: is its name misspelt, or its indentation not that of __init__?")
     module.load_state_dict(case["parameters"] | case["buffers"])
     return module.train(case["training"])
 
@@ -121,7 +129,7 @@ def _gradients(output, grad, inputs, parameters):
 
 
 def _names(names):
-    return ", ".join(sorted(names)) or "none"
+    return ", ".join(sorted(names))
 
 
 def _fail(message):

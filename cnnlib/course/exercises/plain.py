@@ -8,6 +8,7 @@ and runs no code, whoever wrote them; that is why it is this and not pickle.
 import json
 import struct
 import sys
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -74,8 +75,10 @@ def simplify(value, depth=DEPTH):
         return {_text(key): simplify(item, depth - 1) for key, item in value.items()}
     if value is None:
         return None
+    way_out = "; list(…) makes a list of it" if isinstance(value, Iterable) else ""
     raise NotPlain(
-        f"a {type(value).__name__} is not plain data: numbers, strings, tensors, and lists or dicts of these"
+        f"a value of type {type(value).__name__} is not plain data: numbers, strings, tensors, and lists or "
+        f"dicts of these{way_out}"
     )
 
 
