@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -10,6 +11,7 @@ from cnnlib.ground.errors import ParameterError
 from cnnlib.models import make_model
 from cnnlib.models.batch_norm import (
     BatchNorm2d,
+    batch_norm,
     batch_norm_backward,
     fold_batch_norm,
     reestimate_statistics,
@@ -84,6 +86,37 @@ def test_other_shapes_are_refused(pair):
             assert all(torch.equal(value, before[name]) for name, value in ours.state_dict().items())
     with pytest.raises(ParameterError, match=r"\(3, 1, 2, 2\); it must be \(N, 4, H, W\)"):
         batch_norm_backward(batch(3, 1, 2, 2), ours.weight, batch(3, 1, 2, 2))
+
+
+@pytest.mark.parametrize("other", [np.ones(4), [1.0] * 4, 1.0, None, torch.ones(4, dtype=torch.int64)])
+def test_batch_norm_asks_for_tensors_of_floats(other):
+    x, one = batch(3, 4, 2, 2), torch.ones(4)
+    for place, name in enumerate(("mean", "var", "weight", "bias")):
+        vectors = [one] * 4
+        vectors[place] = other
+        with pytest.raises(ParameterError, match=f"{name} must be a tensor of floats, not"):
+            batch_norm(x, *vectors)
+    with pytest.raises(ParameterError, match="weight must be a tensor of floats"):
+        batch_norm_backward(x, other, x)
+    for call in (
+        lambda: batch_norm(other, one, one, one, one),
+        lambda: BatchNorm2d(4)(other),
+        lambda: batch_norm_backward(other, one, x),
+    ):
+        with pytest.raises(ParameterError, match="the input must be a tensor of floats"):
+            call()
+    with pytest.raises(ParameterError, match="grad must be a tensor of floats"):
+        batch_norm_backward(x, one, other)
+
+
+def test_batch_norm_names_the_shapes_that_do_not_fit():
+    x, one = batch(3, 4, 2, 2), torch.ones(4)
+    with pytest.raises(ParameterError, match=r"'mean': \(1,\), .*'bias': \(4,\)}; each must be \(C,\)"):
+        batch_norm(x, one[:1], one, one, one)
+    with pytest.raises(ParameterError, match=r"each must be \(C,\), one number a channel"):
+        batch_norm(x, *[torch.ones(4, 1)] * 4)
+    with pytest.raises(ParameterError, match=r"grad has shape \(1, 4, 2, 2\); it must be \(3, 4, 2, 2\)"):
+        batch_norm_backward(x, one, x[:1])
 
 
 def test_bfloat16_maps_are_normalised_as_pytorch_does():

@@ -2,6 +2,7 @@
 
 import itertools
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -107,8 +108,23 @@ def test_conv2d_explains_what_does_not_fit(images, weight, bias, options, messag
 
 
 def test_conv2d_asks_for_floats():
+    images, weight = torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 3, 3)
     with pytest.raises(ParameterError, match=r"uint8.*to_float"):
-        conv2d(torch.zeros(1, 1, 8, 8, dtype=torch.uint8), torch.zeros(1, 1, 3, 3))
+        conv2d(images.byte(), weight)
+    for other, found in (
+        (weight.tolist(), "a list"),
+        (weight.numpy(), "a ndarray"),
+        (weight.long(), "torch.int64"),
+    ):
+        with pytest.raises(
+            ParameterError, match=f"weight must be a tensor of floats, not {found}: torch.as_"
+        ):
+            conv2d(images, other)
+    with pytest.raises(ParameterError, match="bias must be a tensor of floats, not a list"):
+        conv2d(images, weight, [0.0])
+    for dtype in (torch.float64, torch.float16):
+        with pytest.raises(ParameterError, match=f"images are {dtype} and weight torch.float32; .*one dtype"):
+            conv2d(images.to(dtype), weight)
 
 
 @pytest.mark.parametrize(("ours", "theirs"), [(max_pool2d, F.max_pool2d), (avg_pool2d, F.avg_pool2d)])
@@ -133,6 +149,14 @@ def test_softmax_is_pytorchs_for_logits_of_any_size():
     logits = torch.cat([random(5, 10), 1e4 * random(5, 10, seed=1)])
     torch.testing.assert_close(softmax(logits), torch.softmax(logits, dim=-1))
     torch.testing.assert_close(softmax(logits).sum(dim=-1), torch.ones(10))
+
+
+@pytest.mark.parametrize(
+    "logits", [[1.0, 2.0], np.ones(2), torch.tensor([1, 2], dtype=torch.uint8), 3.0, None]
+)
+def test_softmax_asks_for_floats(logits):
+    with pytest.raises(ParameterError, match=r"logits must be a tensor of floats, not .*as_tensor"):
+        softmax(logits)
 
 
 def test_normalize_is_torchvisions():
@@ -272,6 +296,12 @@ def test_mixed_precision_runs_our_own_batch_norm():
 def test_normalising_needs_finite_numbers(mean, std):
     with pytest.raises(ParameterError, match="mean"):
         Normalize(mean, std)
+
+
+def test_normalising_asks_for_floats():
+    """Bytes have another scale, and would come out of it as numbers without a meaning."""
+    with pytest.raises(ParameterError, match=r"images are torch.uint8; a model takes floats .*to_float"):
+        Normalize(0.4, 0.2)(torch.zeros(2, 1, 4, 4, dtype=torch.uint8))
 
 
 @pytest.mark.parametrize("channels", [1, 2, 4])

@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm  # what BatchNorm1d to 3d and 
 
 from cnnlib.ground.errors import ParameterError, check_positive, check_whole
 from cnnlib.models.hooks import check_model, check_tensor, evaluation, hooks, run
+from cnnlib.models.layers import check_floats
 
 AXES = (0, 2, 3)
 """A channel's mean and variance run over the images, the rows and the columns."""
@@ -26,11 +27,13 @@ def batch_norm(x, mean, var, weight, bias, eps=1e-5):
         (N, C, H, W): γ (x − mean) / √(var + eps) + β.
 
     Raises:
-        ParameterError: x has other axes, or not C channels.
+        ParameterError: something else than tensors of floats, x has other axes, or they have not C channels.
 
     Source: Ioffe & Szegedy 2015, "Batch Normalization", algorithm 1 and sec. 3.2.
     First built in: notebooks/09_batch_norm.ipynb
     """
+    vectors = {"mean": mean, "var": var, "weight": weight, "bias": bias}
+    _check_vectors(vectors)
     _check_channels(x, len(weight))
     mean, var, weight, bias = (v.view(1, -1, 1, 1) for v in (mean, var, weight, bias))  # (1, C, 1, 1)
     return weight * (x - mean) / (var + eps).sqrt() + bias
@@ -49,12 +52,20 @@ def batch_norm_backward(x, weight, grad, eps=1e-5):
         (gradient of x (N, C, H, W), of weight (C,), of bias (C,)).
 
     Raises:
-        ParameterError: x has other axes, or not C channels.
+        ParameterError: something else than tensors of floats, x has other axes or not C channels, or grad
+            another shape than x.
 
     Source: Ioffe & Szegedy 2015, sec. 3 (the six equations, here put together).
     First built in: notebooks/09_batch_norm.ipynb
     """
+    _check_vectors({"weight": weight})
     _check_channels(x, len(weight))
+    check_floats("grad", grad)
+    if grad.shape != x.shape:
+        raise ParameterError(
+            f"grad has shape {tuple(grad.shape)}; it must be {tuple(x.shape)}, as x is: the gradient of the "
+            "loss by each value of the output"
+        )
     centred = x - x.mean(AXES, keepdim=True)
     std = (x.var(AXES, correction=0, keepdim=True) + eps).sqrt()  # (1, C, 1, 1)
     x_hat = centred / std
@@ -118,8 +129,18 @@ class BatchNorm2d(nn.Module):
         return f"{len(self.weight)}, eps={self.eps}, momentum={self.momentum}"
 
 
+def _check_vectors(vectors):
+    """Check that named arguments are tensors of floats, one number a channel."""
+    for name, vector in vectors.items():
+        check_floats(name, vector)
+    shapes = {name: tuple(vector.shape) for name, vector in vectors.items()}
+    if len(set(shapes.values())) > 1 or len(next(iter(shapes.values()))) != 1:
+        raise ParameterError(f"the shapes are {shapes}; each must be (C,), one number a channel")
+
+
 def _check_channels(x, channels):
     """One channel would pass silently: PyTorch stretches it to any number of them."""
+    check_floats("the input", x)
     if x.ndim != 4 or x.shape[1] != channels:
         raise ParameterError(
             f"the input has shape {tuple(x.shape)}; it must be (N, {channels}, H, W), for this is batch "

@@ -21,7 +21,7 @@ class Normalize(nn.Module):
 
     Raises:
         ParameterError: mean and std of different lengths or not finite, a std that is not above 0; images of
-            other channels than there are values.
+            other channels than there are values, or of whole numbers, whose scale is another.
 
     First built in: notebooks/03_mnist_cnn.ipynb
     """
@@ -44,6 +44,10 @@ class Normalize(nn.Module):
         self.register_buffer("std", std)
 
     def forward(self, images):
+        if not images.is_floating_point():
+            raise ParameterError(
+                f"images are {images.dtype}; a model takes floats from 0 to 1: cnnlib.data.to_float(images)"
+            )
         if len(self.mean) > 1 and images.shape[-3] != len(self.mean):  # one channel would become several
             raise ParameterError(
                 f"images have shape {tuple(images.shape)}; they must be (N, {len(self.mean)}, H, W), one "
@@ -133,13 +137,15 @@ def conv2d(images, weight, bias=None, stride=1, padding=0, dilation=1):
         (N, out_channels, output height, output width); `output_size` gives the last two.
 
     Raises:
-        ParameterError: axes or channels that do not fit together, or a kernel larger than the padded images.
+        ParameterError: something else than tensors of floats, images and weight of two dtypes, axes or
+            channels that do not fit together, or a kernel larger than the padded images.
 
     Source: Chellapilla et al. 2006, "High Performance Convolutional Neural Networks for Document
         Processing" (unrolling); LeCun et al. 1998, sec. II-A.
     First built in: notebooks/02_parts_of_a_cnn.ipynb
     """
     _check_images(images)
+    check_floats("weight", weight)
     if weight.ndim != 4:
         raise ParameterError(
             f"weight has shape {tuple(weight.shape)}; it must be "
@@ -150,6 +156,13 @@ def conv2d(images, weight, bias=None, stride=1, padding=0, dilation=1):
             f"images have {images.shape[1]} channels, but the kernels take {weight.shape[1]}: axis 1 of "
             f"images {tuple(images.shape)} and of weight {tuple(weight.shape)} must be equal"
         )
+    if images.dtype != weight.dtype:
+        raise ParameterError(
+            f"images are {images.dtype} and weight {weight.dtype}; they must be of one dtype: "
+            "images.to(weight.dtype)"
+        )
+    if bias is not None:
+        check_floats("bias", bias)
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ParameterError(
             f"bias has shape {tuple(bias.shape)}; it must be ({weight.shape[0]},), one number a kernel"
@@ -205,9 +218,13 @@ def softmax(logits):
         (…, K) float. The largest logit is subtracted first, which changes nothing but lets no exponential
         overflow.
 
+    Raises:
+        ParameterError: something else than a tensor of floats.
+
     Source: Bridle 1990, "Probabilistic Interpretation of Feedforward Classification Network Outputs".
     First built in: notebooks/02_parts_of_a_cnn.ipynb
     """
+    check_floats("logits", logits)
     exponentials = torch.exp(logits - logits.amax(dim=-1, keepdim=True))
     return exponentials / exponentials.sum(dim=-1, keepdim=True)
 
@@ -298,6 +315,20 @@ def _drop_probability(p):
             "share q of the values, give 1 - q)"
         )
     return p
+
+
+def check_floats(name, value):
+    """Check that an argument is a tensor of floats.
+
+    Raises:
+        ParameterError: it is not; the message names the argument and what it is.
+    """
+    if not isinstance(value, torch.Tensor) or not value.is_floating_point():
+        found = value.dtype if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+        raise ParameterError(
+            f"{name} must be a tensor of floats, not {found}: torch.as_tensor(…, dtype=torch.float32) makes "
+            "one"
+        )
 
 
 def _windows(images, kernel_size, stride):
