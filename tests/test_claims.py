@@ -116,7 +116,13 @@ def test_numbers_come_in_lists_arrays_tensors_and_dicts(shown):
         {"no change": {"steps": torch.tensor([2.0, 2.0, 2.0])}},
         form={"steps": ".1f nats", "by_name": ".0%"},
     )
-    assert "steps 3.0 nats, 2.0 nats, 1.0 nats; by name a 150 %, b 200 %" in shown[0]["text/plain"]
+    assert "steps 3.0 nats, 2.0 nats, 1.0 nats; by name a: 150 %, b: 200 %" in shown[0]["text/plain"]
+
+
+def test_a_name_that_ends_in_a_number_is_told_from_its_number(shown):
+    coverage = {"95.0% of 1,500": 0.95, "p = 0.2:": 0.2}
+    claim("It holds.", lambda at: min(at.values()) > 0.1, {"at": coverage}, {"none": {"at": {"a": 0}}}, ".1%")
+    assert "at 95.0% of 1,500: 95.0 %, p = 0.2: 20.0 %\n" in shown[0]["text/plain"]
 
 
 def test_noise_is_shown_once_and_in_one_way(shown):

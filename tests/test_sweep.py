@@ -120,7 +120,7 @@ def test_a_sweep_leaves_a_table_a_plot_and_every_notebook(whole):
     table = rows(folder)
     assert [row["seed"] for row in table] == ["0", "0", "1", "1", "2"]
     assert [row["holds"] for row in table] == ["True", "True", "True", "True", "False"]
-    assert table[2]["evidence"] == "small 1 s; large half 0.5 s"
+    assert table[2]["evidence"] == "small 1 s; large half: 0.5 s"
     assert table[2]["excluded"] == "a large seed: small 4 s"
     assert [row["margin"] for row in table] == ["0.495", "0.495", "0.33", "0.495", ""]
     assert json.loads(table[2]["measured"]) == {"small": 1, "large": {"half": 0.5}}

@@ -221,7 +221,8 @@ def _shown(numbers, forms):
 def show_number(value, form):
     """Return a number, or several, in a claim's form: a format and a unit."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {show_number(item, form)}" for key, item in value.items())
+        # With a colon, for a key may end in a number: "2 × 2: 0.54".
+        return ", ".join(f"{key.rstrip(':')}: {show_number(item, form)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(show_number(item, form) for item in value)
     spec, _, unit = form.partition(" ")
