@@ -133,7 +133,7 @@ def test_a_sweep_leaves_a_table_a_plot_and_every_notebook(whole):
     assert summary == sweep_report.summarize(results) + "\n"
     assert "2 of 3 runs ok" in summary
     assert "2 of 3  Small seeds are small." in summary
-    assert "large half 0.5 ± 0.3 s; small 1.0 ± 0.6 s (mean ± standard error over 3 runs)" in summary
+    assert "large half: 0.5 ± 0.3 s; small 1.0 ± 0.6 s (mean ± standard error over 3 runs)" in summary
     assert "  excluded: a large seed: small 4 s\n" in summary
     assert "smallest margin 0.33, seed=1, to: a large seed" in summary
     assert "seed=2: cell" in summary
@@ -304,7 +304,7 @@ def test_numbers_are_followed_from_run_to_run_where_they_are_there():
         result(3, {"share": 9}, {"gain": 1.0}),
     ]
     summary = sweep_report.summarize(results)
-    assert "  gain 2.5 ± 1.5; share 9; more 0 1.5 (mean ± standard error over 3 runs)" in summary
+    assert "  gain 2.5 ± 1.5; share 9; more 0: 1.5 (mean ± standard error over 3 runs)" in summary
     assert "  excluded: chance: gain 0.5 ± 0.3 (mean ± standard error over 3 runs)" in summary
     assert "smallest margin 0.10, seed=1, to: chance" in summary
     lines = sweep_report.plot(results, "A test").axes[0].lines

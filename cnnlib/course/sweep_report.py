@@ -133,7 +133,8 @@ def _averaged(numbers, forms):
         finite = [value for value in values if np.isfinite(value)]
         value = mean_se(finite) if len(set(finite)) > 1 else values[0]
         value = int(value) if type(value) is float and value.is_integer() else value
-        parts.append(f"{key.replace('_', ' ')} {show_number(value, forms.get(name, '.3g'))}")
+        shown = key.replace("_", " ") + (":" if key != name else "")  # a nested name may end in a number
+        parts.append(f"{shown} {show_number(value, forms.get(name, '.3g'))}")
     runs = f" (mean ± standard error over {len(numbers)} runs)" if any("±" in part for part in parts) else ""
     return "; ".join(parts) + runs
 
