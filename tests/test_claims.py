@@ -136,6 +136,26 @@ def test_noise_is_shown_once_and_in_one_way(shown):
 def test_a_mean_of_whole_numbers_is_shown_in_tenths(shown):
     claim("b < a", above, {"a": mean_se([3, 4]), "b": 1}, {"less": {"a": 2, "b": 1}}, ",d")
     assert "a 3.5 ± 0.5; b 1" in shown[0]["text/plain"]
+    claim("b < a", above, {"a": 3.5, "b": 1}, {"less": {"a": 2.0, "b": 1}}, ",d people")
+    assert "a 3.5 people; b 1 people" in shown[1]["text/plain"]
+
+
+@pytest.mark.parametrize(
+    ("test", "message"),
+    [
+        (lambda a, b: a > b, "raised TypeError: '>' not .* numbers a 1, 2; b 1; what is an array .* a list$"),
+        (lambda a, b: a[2] > b, "raised IndexError: list index out of range, with the numbers a 1, 2; b 1;"),
+        (lambda a, b: b / (a[0] - b) > 1, "raised ZeroDivisionError: float division by zero, with the numbers"),
+    ],
+)
+def test_a_test_that_raises_is_told_with_its_numbers(test, message):
+    with pytest.raises(ParameterError, match=message):
+        claim("It holds.", test, {"a": np.array([1.0, 2.0]), "b": 1.0}, {"none": {"b": 9.0}})
+
+
+def test_a_form_of_no_argument_is_named():
+    with pytest.raises(ParameterError, match=r"form names 'c', which the test does not take; .* are a, b"):
+        claim("b < a", above, {"a": 3.0, "b": 1.0}, {"less": {"a": 2.0}}, form={"c": ".1%"})
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from numbers import Real
 import numpy as np
 from IPython.display import display
 
-from cnnlib.ground.errors import ClaimFailed, ParameterError
+from cnnlib.ground.errors import ClaimFailed, ParameterError, first_line
 from cnnlib.measure.metrics import Estimate
 
 MIME = "application/vnd.cnnlib.claim+json"
@@ -54,7 +54,8 @@ def claim(text, test, measured, rivals, form=".3g"):
 
     Raises:
         ClaimFailed: the measured numbers do not pass, or a rival's do; the message says which.
-        ParameterError: no rival, an empty text, numbers that are none, or a form that is none.
+        ParameterError: no rival, an empty text, numbers that are none, a form that is none or of no argument,
+            or a test that raises an error.
     """
     if not isinstance(text, str) or not text.strip():
         raise ParameterError(f"claim's text is {text!r}; it must be a string that says something")
@@ -69,7 +70,12 @@ def claim(text, test, measured, rivals, form=".3g"):
         raise ParameterError(f"the test takes {', '.join(missing)}, which is not among the measured numbers")
     given = {rival: _numbers(f"the rival {rival!r}", numbers, names) for rival, numbers in rivals.items()}
     forms = dict(form) if isinstance(form, Mapping) else dict.fromkeys(names, form)
-    for each in forms.values():
+    for name, each in forms.items():
+        if name not in names:
+            raise ParameterError(
+                f"claim's form names {name!r}, which the test does not take; its arguments are "
+                f"{', '.join(names)}"
+            )
         _check_form(each)
     holds = _passes(test, measured)
     judged = []
@@ -156,7 +162,13 @@ def _number(what, value):
 
 
 def _passes(test, numbers):
-    verdict = np.asarray(test(**numbers))
+    try:
+        verdict = np.asarray(test(**numbers))
+    except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+        raise ParameterError(
+            f"claim's test raised {type(error).__name__}: {first_line(error)}, with the numbers "
+            f"{_shown(numbers, {})}; what is an array or a tensor comes to it as a list"
+        ) from None
     if verdict.dtype != bool or verdict.size != 1:
         raise ParameterError(
             f"claim's test returned {verdict.tolist()!r}; it must return one bool, such as a > b"
@@ -174,7 +186,7 @@ def _margin(test, measured, rival):
         try:
             if not _passes(test, _between(measured, rival, step / STEPS)):
                 return (step - 1) / STEPS
-        except (ArithmeticError, ValueError, LookupError):
+        except ParameterError:
             return (step - 1) / STEPS
     return 1.0
 
@@ -228,8 +240,10 @@ def show_number(value, form):
     spec, _, unit = form.partition(" ")
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, Estimate):  # a mean of whole numbers is none
-        text = value.short(spec[:-1] + ".1f" if spec.endswith("d") else spec)
+    if spec.endswith("d") and not isinstance(value, int):  # a mean of whole numbers is none
+        spec = spec[:-1] + ".1f"
+    if isinstance(value, Estimate):
+        text = value.short(spec)
     elif isinstance(value, int) and not spec.endswith("%"):
         text = f"{value:,}"
     else:
