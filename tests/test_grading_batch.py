@@ -1,6 +1,7 @@
 """Grading a folder of submissions, as an instructor does: damaged, hostile and honest ones together."""
 
 import csv
+import errno
 import io
 import json
 import os
@@ -452,10 +453,11 @@ def test_a_bug_that_one_submission_finds_stops_no_other(three, tmp_path, monkeyp
         (["grade", "00", "subs"], "has no exercises"),
         (["grade", "02", "subs", "--roster", "nowhere.csv"], "cannot be read"),
         (["grade", "02", "subs", "--roster", "bad.csv"], "must have the columns student_id, name, email"),
-        (["grade", "02", "empty"], "holds no .ipynb file"),
+        (["grade", "02", "empty"], "empty holds nothing to grade: it has no .ipynb file"),
         (["grade", "02", "subs", "-o", "subs"], "is not empty"),
         (["grade", "02", "subs", "-j", "0"], "-j"),
         (["grade", "02", "subs", "--pattern", "("], "is no regular expression"),
+        (["grade", "02", "subs", "--assignment", "02"], "--assignment names a column of canvas.csv"),
         (["grade", "02", "subs", "--exercises", "02.x"], "there is no exercise '02.x'"),
         (["grade", "02", "subs", "--points", "02.output_shape=0"], "must be a number above 0"),
         (["grade", "02", "subs", "--seed", "-1"], "--seed is -1"),
@@ -483,6 +485,16 @@ def test_foreseeable_mistakes_get_a_message(arguments, message, tmp_path, monkey
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_that_is_full_when_a_folder_is_copied_is_said_in_a_line(tmp_path, monkeypatch, capsys):
+    def copy(source, target, **_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), os.fspath(source), None, os.fspath(target))
+
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    assert main(["release", str(tmp_path / "copy")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"cnnlib: \[Errno \d+\] No space left on device: '[^']+' -> '[^']+'", line)
 
 
 @pytest.mark.parametrize("text", ["02.a", "02.a=x", "02.a=nan", "02.a=2,5", "=2"])
@@ -514,8 +526,9 @@ UNREADABLE = {
     "no cells": (b'{"metadata": {}}', "no cells"),
     "cells that are none": (b'{"cells": "x"}', "no cells"),
     "nested too deep": (b"[" * 200_000, "nested too deep"),
-    "a huge number": (b"1" * 10_000, "not a whole notebook"),
-    "binary": (bytes(range(256)) * 20, "not a whole notebook"),
+    "a huge number": (b"1" * 10_000, "another kind of file"),
+    "binary": (bytes(range(256)) * 20, "another kind of file"),
+    "a script": (b"# coding: utf-8\nimport torch\n", "another kind of file"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import stat
 import zipfile
 
@@ -317,10 +318,30 @@ def test_a_damaged_member_is_unreadable_and_a_damaged_zip_an_error(tmp_path):
     texts, *_ = handed_in(tmp_path / "in.zip", tmp_path)
     assert texts["bob"] == "content of bob"
     assert texts["ann"].startswith("! it cannot be read from the zip")
-    for damaged in (content[:50], b"", b"PK"):
+    for damaged, why in ((content[:50], "only the beginning of a zip; download"), (b"", ""), (b"PK", "")):
         (tmp_path / "in.zip").write_bytes(damaged)
-        with pytest.raises(ParameterError, match="is no folder, zip or notebook"):
+        with pytest.raises(ParameterError, match=f"is no folder, zip or notebook: .*{why}"):
             handed_in(tmp_path / "in.zip", tmp_path)
+
+
+def test_a_zip_with_a_password_is_an_error_and_no_learners_fault(tmp_path):
+    names = ["ann.ipynb", "bob.ipynb", "notes.txt"]
+    content = zipped(tmp_path / "in.zip", names).read_bytes()
+    starts = [at.start() for at in re.finditer(b"PK\1\2", content)]  # each file's line in the list of all
+
+    def encrypted(count):
+        locked = bytearray(content)
+        for start in starts[:count]:
+            locked[start + 8] |= 1
+        return locked
+
+    (tmp_path / "in.zip").write_bytes(encrypted(2))
+    with pytest.raises(ParameterError, match="is encrypted; unpack it with its password"):
+        handed_in(tmp_path / "in.zip", tmp_path)
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "in.zip").write_bytes(encrypted(1))
+    texts, *_ = handed_in(tmp_path / "in.zip", tmp_path)
+    assert texts == {"ann": "! it is encrypted; zip it without a password", "bob": "bob.ipynb"}
 
 
 def test_an_archive_within_and_other_files_are_listed(tmp_path):
@@ -347,13 +368,27 @@ def test_names_in_utf8_that_the_zip_does_not_declare_are_read(tmp_path):
     assert set(handed_in(tmp_path / "in.zip", tmp_path)[0]) == {"Ångström"}
 
 
-@pytest.mark.parametrize("names", [[], ["a.pdf", "b.txt"]])
-def test_nothing_to_grade_is_an_error_that_says_what_there_is(names, tmp_path):
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ([], "it has no .ipynb file"),
+        (["a.pdf", "b.txt"], "a.pdf: no .ipynb file; b.txt: no .ipynb file"),
+        ([f"{i}.pdf" for i in range(5)], "2.pdf: no .ipynb file; and 2 more"),
+        (["\x1b[2J.ipynb"], ".ipynb: its path does not match the pattern"),
+    ],
+)
+def test_nothing_to_grade_is_an_error_that_says_what_there_is(names, message, tmp_path):
     (tmp_path / "in").mkdir()
-    with pytest.raises(
-        ParameterError, match=r"holds no \.ipynb file" + (", only 2 other files" if names else "")
-    ):
-        handed_in(folder(tmp_path / "in", names), tmp_path)
+    pattern = "(?P<student>none)" if ".ipynb" in str(names) else None
+    with pytest.raises(ParameterError, match="in holds nothing to grade: ") as error:
+        handed_in(folder(tmp_path / "in", names), tmp_path, pattern=pattern)
+    assert str(error.value).endswith(message)
+    assert "\x1b" not in str(error.value)
+
+
+def test_a_zip_whose_paths_lead_out_says_so(tmp_path):
+    with pytest.raises(ParameterError, match=r"to grade: \.\./ann\.ipynb: its path leads out of the zip"):
+        handed_in(zipped(tmp_path / "in.zip", ["../ann.ipynb"]), tmp_path)
 
 
 # --- rosters ----------------------------------------------------------------------------------------

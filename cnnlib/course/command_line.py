@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import os
+import shutil
 import sys
 import time
 from collections import Counter
@@ -476,6 +477,9 @@ def main(arguments=None):
         return options.call(options)
     except CnnlibError as error:
         print(f"cnnlib: {error}", file=sys.stderr)
+        return 2
+    except shutil.Error as error:  # of a folder that was copied: (source, target, what is wrong) of each file
+        print(f"cnnlib: {error.args[0][0][2]}", file=sys.stderr)
         return 2
     except OSError as error:  # such as a disk that is full, or a folder that is not ours
         told = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error

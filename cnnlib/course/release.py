@@ -16,6 +16,7 @@ from cnnlib.course.exercises import (
 )
 from cnnlib.ground.env import ROOT
 from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.files import atomic_path
 
 FILES = ("constraints.txt", ".gitignore", "CITATION.cff", "LICENSE", "LICENSE-CC-BY-SA-4.0.txt")
 WITHOUT = ("# Several processes", "check:", "test:", "seeds:", "bench:")
@@ -107,4 +108,5 @@ def release_package(folder, numbers=None):
     ours = ("__pycache__", "grading", "release.py", "lesson_[0-9][0-9].py")
     shutil.copytree(package, folder, ignore=shutil.ignore_patterns(*ours))
     exams = [make_exam(e, PUBLIC_SEED) for number in numbers or lesson_numbers() for e in exercises(number)]
-    (folder / "course" / "exercises" / RELEASED.name).write_bytes(plain.dumps(exams))
+    with atomic_path(folder / "course" / "exercises" / RELEASED.name) as temporary:
+        temporary.write_bytes(plain.dumps(exams))

@@ -84,7 +84,13 @@ def grade(lesson, what, output, *, executor=None, resume=False, roster=None, pro
     _check(lesson, run)
     if roster or not old:
         run["roster"] = read_roster(roster) if roster else None
-    if run["roster"] and run["roster"]["kind"] == "canvas":
+    kind = run["roster"]["kind"] if run["roster"] else ""
+    if run["assignment"] and "canvas" not in (kind, *run["export"]):
+        raise ParameterError(
+            "--assignment names a column of canvas.csv, which is written with Canvas's gradebook as --roster "
+            "or with --export canvas"
+        )
+    if kind == "canvas":
         lms.assignment_column(run["roster"]["columns"], run | {"title": runner.read_title(lesson)})
     if not old:
         _check_machine(output, run)
@@ -241,7 +247,7 @@ def _report(output, run, graded):
     """Score the results, write the reports, and return what counts."""
     exams = _exams(output)
     if not (output / "overrides.csv").exists():
-        (output / "overrides.csv").write_text(f"{','.join(OVERRIDES)}\n", encoding="utf-8")
+        reports.write_texts(output, {"overrides.csv": f"{','.join(OVERRIDES)}\n"})
     overrides = read_overrides(output / "overrides.csv", exams, _students(run))
     results = standings(run, exams, graded, overrides)
     reports.write_all(output, run, exams, results)

@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from cnnlib.course.grading.submission import SIZE_LIMIT, SubmissionError, read_bytes
+from cnnlib.course.grading.tables import shown
 from cnnlib.ground.errors import ParameterError
 from cnnlib.ground.files import atomic_path
 
@@ -27,6 +28,8 @@ NOTEBOOK = re.compile(r"\.ipynb(\.(txt|json))?$", re.IGNORECASE)
 """The end of a notebook's name; browsers and mail programs add the second suffix."""
 TOTAL_LIMIT = 8 << 30
 """Bytes of all notebooks of a zip together, whatever few bytes they were packed into."""
+ENCRYPTED = 0x1
+"""The flag of a zip's member that has a password."""
 JUNK = ("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini")
 MOODLE_NAME = r"(?P<folder>(?P<name>[^/_]+)_(?P<student>\d+)_assignsubmission_%s(?:_?/|_))(?P<file>%s)"
 MOODLE = re.compile(MOODLE_NAME % ("file", ".+"), re.DOTALL)
@@ -111,7 +114,8 @@ def collect(what, output, lesson, *, pattern=None, attempt="latest", recognise=N
         "canvas", "pattern" or "plain".
 
     Raises:
-        ParameterError: `what` is none of these, is damaged or holds nothing, or the pattern is none.
+        ParameterError: `what` is none of these, is damaged, encrypted or holds nothing, or the pattern is
+            none.
     """
     regex = _compiled(pattern)
     with contextlib.ExitStack() as stack:
@@ -139,10 +143,16 @@ def collect(what, output, lesson, *, pattern=None, attempt="latest", recognise=N
                 groups[known.student] = []
                 submissions.append(known)
     if not submissions:
-        others = f", only {len(passed)} other files" if passed else ""
-        raise ParameterError(f"{_shown(what)} holds no .ipynb file{others}")
+        raise ParameterError(f"{_shown(what)} holds nothing to grade: {_why_not(passed)}")
     layout = next((x for x in ("pattern", "moodle", "canvas") if x in layouts), "plain")
     return submissions, passed, layout
+
+
+def _why_not(passed):
+    """Return in words why nothing is graded, from the (path, reason) pairs of what was passed over."""
+    told = [f"{shown(name)[:100]}: {reason}" for name, reason in passed[:3]]
+    more = [f"and {len(passed) - 3} more"] if len(passed) > 3 else []
+    return "; ".join([*told, *more]) or "it has no .ipynb file"
 
 
 def _shown(path):
@@ -183,7 +193,15 @@ def _entries(what, stack):
     try:
         archive = stack.enter_context(zipfile.ZipFile(what))
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
-        raise ParameterError(f"{_shown(what)} is no folder, zip or notebook: {error}") from None
+        with what.open("rb") as file:
+            begun = file.read(4) == b"PK\3\4"  # its list of files, at the end, is gone
+        said = "it is only the beginning of a zip; download it once more" if begun else error
+        raise ParameterError(f"{_shown(what)} is no folder, zip or notebook: {said}") from None
+    notebooks = [info for info in archive.infolist() if NOTEBOOK.search(info.filename)]
+    if notebooks and all(info.flag_bits & ENCRYPTED for info in notebooks):  # not one learner's doing
+        raise ParameterError(
+            f"{_shown(what)} is encrypted; unpack it with its password, and name the folder instead"
+        )
     if len(archive.infolist()) > ENTRY_LIMIT:
         raise ParameterError(f"{_shown(what)} holds more than {ENTRY_LIMIT:,} files")
     return _members(archive), True
@@ -237,7 +255,7 @@ def _read_member(archive, info, room):
         raise SubmissionError(f"the notebooks of the zip have more than {TOTAL_LIMIT:,} bytes together")
     if stat.S_ISLNK(info.external_attr >> 16):
         raise SubmissionError("it is a link, not a file")
-    if info.flag_bits & 0x1:
+    if info.flag_bits & ENCRYPTED:
         raise SubmissionError("it is encrypted; zip it without a password")
     try:
         with archive.open(info) as file:

@@ -13,8 +13,8 @@ from cnnlib.ground.files import atomic_path
 def gradebook(runs, output, attempt="best"):
     """Write the reports of runs anew, and a table of all their scores.
 
-    A learner is the same in two runs by e-mail, where the rosters hold one, else by id. Without a roster
-    Moodle's numbers differ from assignment to assignment, and the name takes their place.
+    A learner is the same in two runs by e-mail, where the rosters hold one that nobody else has, else by id.
+    Without a roster Moodle's numbers differ from assignment to assignment, and the name takes their place.
 
     Args:
         runs: Paths of folders that `cnnlib grade` wrote.
@@ -37,9 +37,9 @@ def gradebook(runs, output, attempt="best"):
             raise ParameterError(
                 f"the runs of {lesson} are worth {worth[lesson]:g} and {most:g} points; name one kind"
             )
-        names = Counter(result["name"].casefold() for result in results)
+        counts = {part: Counter(result[part].casefold() for result in results) for part in ("name", "email")}
         for result in results:
-            person = people.setdefault(_identity(run, result, names), {"scores": {}})
+            person = people.setdefault(_identity(run, result, counts), {"scores": {}})
             person |= {name: result[name] or person.get(name, "") for name in ("student_id", "name", "email")}
             earlier, score = person["scores"].get(lesson), result["score"]
             if is_blank(result):
@@ -63,10 +63,11 @@ def gradebook(runs, output, attempt="best"):
     return rows
 
 
-def _identity(run, result, names):
-    name = result["name"].casefold()
-    if result["email"]:
-        return result["email"].casefold()
-    if run["layout"] == "moodle" and not result["in_roster"] and name and names[name] == 1:
-        return name  # a name that several have, such as "Participant", tells nobody
+def _identity(run, result, counts):
+    """Return by what a learner is known; what several have, such as the name "Participant", tells nobody."""
+    name, email = result["name"].casefold(), result["email"].casefold()
+    if email and counts["email"][email] == 1:
+        return email
+    if run["layout"] == "moodle" and not result["in_roster"] and name and counts["name"][name] == 1:
+        return name
     return result["student_id"]

@@ -174,7 +174,7 @@ def summary(run, results, alike):
         ("unreadable", broken),
         (ANOTHERS, others),
         ("in the roster, and nothing handed in", absent),
-        ("handed in, and not in the roster", strangers),
+        ("handed in, and nobody in the roster, or more than one, fits", strangers),
         (lms.FOREIGN, [called(result) for result in lms.foreign(run, results)]),
         (f"late{off}", late),
         ("passed over, all in passed_over.csv", passed),

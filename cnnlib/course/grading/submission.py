@@ -97,6 +97,8 @@ def code_cells(content):
     except RecursionError:
         raise SubmissionError("it is nested too deep to be a notebook") from None
     except ValueError as error:
+        if text.lstrip()[:1] != "{":
+            raise SubmissionError("it is another kind of file, not a notebook, whatever its name") from None
         raise SubmissionError(f"it is not a whole notebook: {str(error)[:200]}") from None
     if not isinstance(notebook, dict):
         raise SubmissionError("it is JSON, but no notebook")
