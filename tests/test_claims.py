@@ -145,7 +145,10 @@ def test_a_mean_of_whole_numbers_is_shown_in_tenths(shown):
     [
         (lambda a, b: a > b, "raised TypeError: '>' not .* numbers a 1, 2; b 1; what is an array .* a list$"),
         (lambda a, b: a[2] > b, "raised IndexError: list index out of range, with the numbers a 1, 2; b 1;"),
-        (lambda a, b: b / (a[0] - b) > 1, "raised ZeroDivisionError: float division by zero, with the numbers"),
+        (
+            lambda a, b: b / (a[0] - b) > 1,
+            "raised ZeroDivisionError: float division by zero, with the numbers",
+        ),
     ],
 )
 def test_a_test_that_raises_is_told_with_its_numbers(test, message):

@@ -10,6 +10,7 @@ import numpy as np
 
 POSSIBLE = ("pass", "fail", "error", "timeout", "killed", "not attempted", "missing")
 """The statuses of an answer."""
+UNWRAP = "; leave out the brackets, or the comma, around it"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _judge(exam, case, expected, results):
     if results[-1] is None:
         problem += "; is there a return?"
     if isinstance(case, dict):  # a module returns its output only; it has buffers and gradients
-        problem = problem.replace("it returned", "it is")
+        problem = problem.replace("it returned dtype", "it has dtype").replace("it returned", "it is")
     return Verdict("fail", f"{problem}\n{_call(exam, case)}{_mistake(exam, results)}")
 
 
@@ -105,7 +106,8 @@ def difference(expected, result, rtol, atol):
     if isinstance(expected, list):
         if len(expected) != len(result):
             values = f"{len(result)} value{'s' if len(result) != 1 else ''}"
-            return f"it returned {values}, expected {len(expected)}"
+            inner = len(result) == 1 and isinstance(result[0], list) and len(result[0]) == len(expected)
+            return f"it returned {values}, expected {len(expected)}{UNWRAP if inner else ''}"
         pairs = enumerate(zip(expected, result, strict=True))
         problems = (f"value {i}: {p}" for i, (a, b) in pairs if (p := difference(a, b, rtol, atol)))
         return next(problems, "")
@@ -157,7 +159,7 @@ def _way_out(expected, result):
             return "; .tolist() makes a list of it"
     if isinstance(result, list):
         if len(result) == 1 and type(result[0]) is type(expected):
-            return "; leave out the brackets, or the comma, around it"
+            return UNWRAP
         if isinstance(expected, np.ndarray) and not any(isinstance(item, np.ndarray) for item in result):
             return "; torch.tensor(…) makes a tensor of a list"
     if type(expected) is int and isinstance(result, float) and result.is_integer():
@@ -189,9 +191,13 @@ def _mistake(exam, results):
 def _kind(value):
     if isinstance(value, np.ndarray):
         return describe(value)
-    return {"list": "a list or tuple", "int": "an int", "dict": "a dict", "NoneType": "None"}.get(
-        type(value).__name__, f"a {type(value).__name__}"
-    )
+    return {
+        "list": "a list or tuple",
+        "str": "a string",
+        "int": "an int",
+        "dict": "a dict",
+        "NoneType": "None",
+    }.get(type(value).__name__, f"a {type(value).__name__}")
 
 
 def _short(value, limit=80):
