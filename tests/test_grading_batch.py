@@ -386,6 +386,26 @@ def test_what_a_shared_kernel_does_not_tell_is_graded_alone(three, tmp_path, mon
     assert scores == {"a": FIRST.points + SECOND.points, "b": SECOND.points, "c": 0}
 
 
+@pytest.mark.parametrize(
+    ("broken", "most", "lost"), [({90}, 20, 1), ({3, 150}, 40, 2), (range(200), 10, 200)]
+)
+def test_what_breaks_a_shared_kernel_is_found_by_halves(broken, most, lost, monkeypatch):
+    from cnnlib.course.grading import one
+
+    groups = []
+
+    def decide(asked, setup, job):
+        groups.append(list(asked))
+        end = next((i for i, key in enumerate(asked) if key in broken), len(asked))
+        return {key: {} if i < end else one.GraderError() for i, key in enumerate(asked)}
+
+    monkeypatch.setattr(one, "_decide", decide)
+    found = one._decide_all({key: {} for key in range(200)}, {}, {})
+    assert list(found) == list(range(200))
+    assert sum(isinstance(verdicts, one.GraderError) for verdicts in found.values()) == lost
+    assert len(groups) <= most
+
+
 def test_what_a_busy_machine_may_have_spoilt_is_tried_again_alone(three, tmp_path, monkeypatch):
     jobs = []
 

@@ -102,14 +102,21 @@ def _fill(result, exams, answers, verdicts):
 
 
 def _decide_all(asked, setup, job):
-    """Return {key: verdicts or GraderError}; where one notebook for all does not tell, one for each."""
-    found = _decide(asked, setup, job) if asked else {}
-    unsure, failures = [key for key in found if isinstance(found[key], GraderError)], 0
-    for key in unsure if len(asked) > 1 else ():
-        if failures == 2:  # it is not the submissions
-            break
-        found |= _decide({key: asked[key]}, setup, job)
-        failures = failures + 1 if isinstance(found[key], GraderError) else 0
+    """Return {key: verdicts or GraderError}; what one notebook for all does not tell, two for halves may.
+
+    So it goes on down to one submission, and where that breaks the kernel, a dozen notebooks find it.
+    """
+    found, groups, failures = {}, [asked] if asked else [], 0
+    while groups and failures < 2:  # two alone in turn: it is not the submissions
+        group = groups.pop()
+        found |= _decide(group, setup, job)
+        unsure = [key for key in group if isinstance(found[key], GraderError)]
+        if len(group) == 1:
+            failures = failures + 1 if unsure else 0
+            continue
+        middle = (len(unsure) + 1) // 2
+        for half in filter(None, (unsure[middle:], unsure[:middle])):
+            groups.append({key: asked[key] for key in half})
     return found
 
 
