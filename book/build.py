@@ -8,6 +8,7 @@ Every warning of Sphinx is an error. The site is replaced only when all went wel
 time, so that no page of a lesson that was renamed stays behind.
 """
 
+import argparse
 import ast
 import json
 import re
@@ -177,7 +178,11 @@ def build(site):
 
 
 if __name__ == "__main__":
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / "outputs" / "book").resolve()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=ROOT / "outputs" / "book", help="of the site")
+    folder = parser.parse_args().folder.resolve()
     status = build(folder)
     if status == 0:
         print(f"Open {folder / 'index.html'} in a browser.")

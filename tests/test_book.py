@@ -268,6 +268,15 @@ def test_it_refuses_a_folder_that_holds_something_else(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "precious"
 
 
+def test_an_option_that_it_does_not_know_is_no_folder(tmp_path):
+    refused = subprocess.run(
+        [sys.executable, BOOK / "build.py", "--hlep"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert refused.returncode == 2
+    assert "--hlep" in refused.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 # In a browser
 
 
@@ -382,18 +391,73 @@ def test_a_page_works(visit, page):
         assert width < 1000 or tab.evaluate(BAD_TABLES) == [], f"{width} pixels wide"
 
 
-CUT_OFF = """() => [...document.querySelectorAll("article pre, article .output.text_html")]
+CUT_OFF = """() => [...document.querySelectorAll("article :is(pre, .output.text_html, .table-wrapper)")]
     .filter((box) => box.checkVisibility() && !box.querySelector(".cnnlib-widget"))
     .filter((box) => box.scrollWidth > box.clientWidth).map((box) => box.innerText)"""
 
 
-@pytest.mark.parametrize("page", [LESSON_PAGES[2], LESSON_PAGES[11]])
+@pytest.mark.parametrize("page", [LESSON_PAGES[2], LESSON_PAGES[7], LESSON_PAGES[11], "data/README.html"])
 def test_on_paper_nothing_is_cut_off(visit, page):
     tab = visit(page)
     tab.set_viewport_size({"width": 720, "height": 1000})  # a sheet of A4 with margins
     assert tab.evaluate(CUT_OFF) != []
     tab.emulate_media(media="print")
     assert tab.evaluate(CUT_OFF) == []
+
+
+# What stays where it is while the rest scrolls: on paper it would lie over the text of every sheet.
+FIXED = """() => [...document.querySelectorAll("body *")].filter((node) => {
+    const { left, right } = node.getBoundingClientRect(); // the theme's drawers wait beside the page
+    const { position } = getComputedStyle(node);
+    return position === "fixed" && node.checkVisibility() && right > 0 && left < innerWidth;
+}).map((node) => node.outerHTML)"""
+
+
+def test_on_paper_a_page_is_still_light_and_without_what_serves_a_keyboard(visit):
+    tab = visit("notebooks/03_mnist_cnn.html")
+    tab.set_viewport_size({"width": 720, "height": 1000})
+    figures = tab.locator(".cell_output:has(.cnnlib-widget)")
+    assert [figure.locator("img").is_visible() for figure in figures.all()] == [False, False]
+    tab.emulate_media(media="print", color_scheme="dark")
+    assert tab.evaluate(FIXED) == []
+    assert [figure.locator("img").is_visible() for figure in figures.all()] == [True, True]
+    assert not tab.locator(".cnnlib-widget").first.is_visible()
+    filters = "() => [...document.querySelectorAll('article img')].map((i) => getComputedStyle(i).filter)"
+    assert set(tab.evaluate(filters)) == {"none"}
+    tab.goto(tab.url.replace("notebooks/03_mnist_cnn", "index"))
+    begin = "getComputedStyle(document.querySelector('a.begin'))"
+    assert tab.evaluate(f"{begin}.backgroundColor") == "rgba(0, 0, 0, 0)"  # which printers leave out
+    assert tab.evaluate(CONTRAST, "a.begin") >= 4.5
+
+
+def test_in_the_dark_only_links_are_underlined(visit):
+    tab = visit("notebooks/02_parts_of_a_cnn.html")
+    tab.emulate_media(color_scheme="dark")
+    names = tab.locator(".highlight :is(.nc, .nn)")
+    assert names.count() > 5
+    assert {name.evaluate("n => getComputedStyle(n).textDecorationLine") for name in names.all()} == {"none"}
+
+
+# Pairs of boxes that touch: what is folded and what follows it, an output and the next.
+TOUCHING = """(selector) => [...document.querySelectorAll(selector)].filter((node) => {
+    const next = node.nextElementSibling;
+    const [above, below] = [node, next].map((box) => box?.getBoundingClientRect());
+    return below?.height && above.height && below.top - above.bottom < 8;
+}).map((node) => node.outerHTML.slice(0, 200))"""
+
+
+@pytest.mark.parametrize("page", [LESSON_PAGES[6], LESSON_PAGES[10]])
+def test_what_is_folded_and_outputs_keep_their_distance(visit, page):
+    tab = visit(page)
+    assert tab.locator("section > details").count() > 2
+    assert tab.evaluate(TOUCHING, "section > details, .cell_output > *") == []
+
+
+def test_a_table_of_four_columns_has_room_for_sentences_on_a_phone(visit):
+    tab = visit("notebooks/07_architectures_modern.html")
+    cells = tab.locator("table.docutils:has(th:nth-child(4)) td + td").all()
+    assert cells
+    assert min(cell.bounding_box()["width"] for cell in cells) >= 140
 
 
 def test_formulas_are_found_at_all(visit):
@@ -923,6 +987,32 @@ def test_a_kernel_is_taken_apart_on_the_page(visit):
     assert kernel.get_by_role("alert").count() == 0
     assert number(kernel.locator("b").inner_text()) == expected[0, 0].item() - 1.5 * image[0, 0, 0, 0].item()
     assert choice(kernel, "kernel").input_value() == "my own"
+
+
+@from_a_folder
+def test_a_photograph_that_arrives_late_does_not_replace_the_one_chosen_last(visit):
+    tab = visit("notebooks/02_parts_of_a_cnn.html")
+    kernel = live(tab, "kernel")
+    slow = """el => {
+        const model = el.parentElement.model, answer = model.answer.bind(model);
+        model.answer = async ([number, name]) => {
+            if (name === "coffee") await new Promise((arrive) => { window.arrive = arrive; });
+            return answer([number, name]);
+        };
+    }"""
+    kernel.evaluate(slow)
+    choice(kernel, "photograph").select_option("coffee")
+    choice(kernel, "photograph").select_option("china")
+    photo = kernel.locator("canvas").first
+    until(tab, lambda: "china" in photo.get_attribute("aria-label"))
+    shown = photo.evaluate("c => c.toDataURL()")
+    china = kernel.evaluate("el => el.parentElement.model.get('answer').number")
+    tab.evaluate("window.arrive()")
+    until(tab, lambda: kernel.evaluate("el => el.parentElement.model.get('answer').number") < china)
+    tab.wait_for_timeout(200)
+    assert choice(kernel, "photograph").input_value() == "china"
+    assert "china" in photo.get_attribute("aria-label")
+    assert photo.evaluate("c => c.toDataURL()") == shown
 
 
 @from_a_folder

@@ -33,7 +33,7 @@ function kernelView({ model, el }) {
   const { alert, attempt } = guard(el);
   const ask = asker(model);
   const presets = model.get("presets");
-  let image = null, kernel = [], output = null;
+  let image = null, kernel = [], output = null, visits = 0;
 
   const set = (name, value) => {
     model.set(name, value);
@@ -43,11 +43,7 @@ function kernelView({ model, el }) {
     set(name, read(value));
     return compute();
   });
-  const photo = choice("photograph", model.get("photos"), model.get("photo"), (name) => attempt(async () => {
-    await load(name);
-    set("place", []);
-    compute();
-  }));
+  const photo = choice("photograph", model.get("photos"), model.get("photo"), (name) => attempt(() => visit(name)));
   const preset = choice("kernel", [...Object.keys(presets), OWN], OWN, (name) => {
     if (name in presets) changed("texts")(presets[name]);
   });
@@ -85,10 +81,15 @@ function kernelView({ model, el }) {
     compute();
   }
 
-  async function load(name) {
+  // Show a photograph; what comes after another was chosen is passed over.
+  async function visit(name, place = []) {
+    const visited = ++visits;
     const { rows, columns, pixels } = await ask(name);
+    if (visited !== visits) return;
     image = { shape: [1, rows, columns], values: Float32Array.from(bytes(pixels)) };
     set("photo", name);
+    set("place", place);
+    compute();
   }
 
   const layer = () => ({
@@ -151,8 +152,5 @@ function kernelView({ model, el }) {
     );
   }
 
-  attempt(async () => {
-    await load(model.get("photo"));
-    compute();
-  });
+  attempt(() => visit(model.get("photo"), model.get("place")));
 }
