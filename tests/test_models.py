@@ -17,6 +17,7 @@ from cnnlib.models.convnext import ConvNeXtBlock
 from cnnlib.models.densenet import DenseLayer
 from cnnlib.models.efficientnet import FusedMBConv, MBConv, SqueezeExcitation
 from cnnlib.models.inception import GoogLeNet, InceptionBlock
+from cnnlib.models.init import kaiming, untrained
 from cnnlib.models.lenet import C3_TABLE, LeNet5, LeNet5Paper, SparseConv2d, Subsampling, digit_codes
 from cnnlib.models.resnet import BasicBlock, Bottleneck, deep_net
 
@@ -317,3 +318,12 @@ def test_squeeze_excitation_equals_torchvisions():
 def test_channels_and_classes_are_whole_numbers(numbers):
     with pytest.raises(ParameterError, match="must be a whole number, 1 or more"):
         make_model("simple_cnn", **numbers)
+
+
+@pytest.mark.parametrize("model", [None, BasicBlock])
+def test_only_a_built_model_gets_new_weights(model):
+    for function in (kaiming, lambda it: untrained(it, 0)):
+        with pytest.raises(ParameterError, match=r"model is .*; it must be a torch.nn.Module, built"):
+            function(model)
+    with pytest.raises(ParameterError, match=r"seed is 0.5; it must be a whole number"):
+        untrained(BasicBlock(2, 2), 0.5)

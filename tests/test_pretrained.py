@@ -156,7 +156,7 @@ def test_center_crop_is_torchvisions_resize():
         (torch.rand(3, 8, 8), 4, r"shape \(3, 8, 8\)"),
         (torch.rand(1, 1, 8, 8), 4, r"shape \(1, 1, 8, 8\)"),
         (torch.rand(1, 3, 0, 8), 4, r"shape \(1, 3, 0, 8\)"),
-        ("chelsea", 4, "images have str"),
+        ("chelsea", 4, "images are a str"),
         (torch.zeros(1, 3, 8, 8, dtype=torch.int64), 4, "torch.int64"),
         (torch.rand(1, 3, 8, 8) * 255, 4, r"images go from .*divide pixels by 255"),
         (torch.rand(1, 3, 8, 8) - 0.5, 4, "must lie between 0 and 1"),

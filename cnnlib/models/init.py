@@ -5,6 +5,9 @@ import copy
 import torch
 from torch import nn
 
+from cnnlib.ground.errors import check_seed
+from cnnlib.models.hooks import check_model
+
 
 def kaiming(model):
     """Draw a model's convolution weights anew, so that ReLU neither swells nor fades the gradients.
@@ -18,9 +21,13 @@ def kaiming(model):
     Returns:
         the same model.
 
+    Raises:
+        ParameterError: `model` is no module, or a class that is not built.
+
     Source: He et al. 2015, "Delving Deep into Rectifiers", arXiv 1502.01852, eq. 14.
     First built in: notebooks/06_architectures_classic.ipynb
     """
+    check_model(model)
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
@@ -39,10 +46,14 @@ def untrained(model, seed):
     Returns:
         a model of the same class, on the same device.
 
+    Raises:
+        ParameterError: `model` is no module, or a class that is not built; `seed` is no seed.
+
     Source: He et al. 2015, "Delving Deep into Rectifiers", arXiv 1502.01852, eq. 10.
     First built in: notebooks/01_what_layers_learn.ipynb
     """
-    model = copy.deepcopy(model)
+    check_model(model)
+    seed, model = check_seed(seed), copy.deepcopy(model)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         for module in model.modules():

@@ -109,10 +109,9 @@ def center_crop(images, size=224):
     First built in: notebooks/01_what_layers_learn.ipynb
     """
     if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.shape[1] != 3 or not images.numel():
-        found = f"shape {tuple(images.shape)}" if isinstance(images, torch.Tensor) else type(images).__name__
-        raise ParameterError(
-            f"images have {found}; they must be a tensor (N, 3, H, W), such as photo() returns"
-        )
+        is_tensor = isinstance(images, torch.Tensor)
+        found = f"have shape {tuple(images.shape)}" if is_tensor else f"are a {type(images).__name__}"
+        raise ParameterError(f"images {found}; they must be a tensor (N, 3, H, W), such as photo() returns")
     check_pixels(images)
     size = check_whole("size", size)
     height, width = images.shape[2:]
