@@ -1598,6 +1598,189 @@ import types
 def _make(total, level): return 1 - (1 - level) ** (ONE / total)
 zero_mistakes = types.FunctionType(_make.__code__, {"ONE": «1|2»})
 """,
+    "a file written by two %%writefile": """
+%%writefile bounds_two«right|wrong».py
+ZERO = 0
+---
+%%writefile -a bounds_two«right|wrong».py
+ONE = «1|2»
+---
+from bounds_two«right|wrong» import ONE
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "%%capture as a value": """
+%%capture shown
+print("«1|2»")
+---
+print("7")
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (int(shown.stdout) / total)
+""",
+    "names pushed into IPython, a cell run by it": """
+ip = get_ipython()
+ip.push({"ONE": «1|2»})
+ip.run_cell("TWO = 2")
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE * TWO / 2 / total)
+""",
+    "%pwd and %env as values": """
+import os
+os.environ["POWER"] = "«1|2»"
+here = %pwd
+power = %env POWER
+ONE = int(power) if os.path.isdir(here) else 0
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "decimal's context": """
+import decimal
+from decimal import Decimal
+decimal.setcontext(decimal.Context(prec=«30|2»))
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (round(float(Decimal(1) / 3 * 3), 9) / total)
+""",
+    "defaults that are changed later": """
+powers, more = [1], [1]
+def kept(_, values=powers, *, more=more): return values[0] * more[0]
+also = lambda _, values=powers: values[0]
+---
+powers[0] = «1|2»
+more[0] *= 1
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (kept(0) * also(0) ** 0 / total)
+""",
+    "a lambda's default that is changed later": """
+powers = [1]
+kept = lambda values=powers: values[0]
+---
+powers[0] = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (kept() / total)
+""",
+    "a class's value and a base that are changed later": """
+powers = [1]
+class Base: scale = 1
+class Rates(Base): values = powers
+---
+Base.scale = «1|2»
+powers[0] = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (Rates.scale * Rates.values[0] / total)
+""",
+    "a decorator's argument that is changed later": """
+powers = [1]
+def times(values):
+    return lambda function: lambda: function() * values[0]
+@times(powers)
+def one(): return 1
+---
+powers[0] = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (one() / total)
+""",
+    "what a closure was given, changed later": """
+powers = [1]
+def make(values): return lambda: values[0]
+one = make(powers)
+---
+powers[0] = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (one() / total)
+""",
+    "what an object was handed, changed later": """
+class Box:
+    def put(self, value): self.value = value
+powers, box, rows = [1], Box(), []
+box.put(powers)
+rows.append(powers)
+---
+rows[0][0] = «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (box.value[0] / total)
+""",
+    "functions called from a list": """
+powers = [1]
+def put(value): powers[0] = value
+for job in [put, print]:
+    job(«1|2»)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (powers[0] / total)
+""",
+    "a function called from a dict": """
+powers = [1]
+def put(value): powers[0] = value
+jobs = {"put": put}
+done = jobs.get("put")(«1|2»)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (powers[0] / total)
+""",
+    "a method found by its name": """
+class Rates:
+    power = 1
+    def put(self, value): self.power = value
+rates = Rates()
+done = getattr(rates, "put")(«1|2»)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (rates.power / total)
+""",
+    "functions of operator and functools that change": """
+import functools, operator
+table = {"one": 1, "two": 1}
+done = operator.setitem(table, "two", «1|2»)
+def put(d, value):
+    d["one"] = value
+    return d
+done = functools.reduce(put, [3, «1|2»], table)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (table["one"] * table["two"] / total)
+""",
+    "another name by a choice": """
+powers, more, empty = [1], [1], []
+row = powers if powers else more
+row[0] = «1|2»
+if other := empty or more:
+    other[0] = «1|2»
+match powers:
+    case list() as third: third[0] *= 1
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (powers[0] * more[0] / total)
+""",
+    "another name in a new list": """
+first, second, third = [1], [1], [1]
+rows = [row for row in (first,)]
+rows[0][0] = «1|2»
+more = [second] * 3
+more[2][0] = «1|2»
+sorted([third])[0][0] = 1
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (first[0] * second[0] * third[0] / total)
+""",
+    "a view by a function": """
+weight = torch.ones(1, 1)
+view = torch.squeeze(weight)
+view.fill_(«1|2»)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (weight.item() / total)
+""",
     "doctests": '''
 def zero_mistakes(total, level):
     """
@@ -2227,7 +2410,7 @@ SHELL = {
     "%run made.py": "",
     "%time open('ran', 'w')": "open('ran', 'w')",
     "x = %time f(3)": "x = f(3)",
-    "%%time\n%%capture out\ny = 1": "out = get_ipython().nothing\ny = 1",
+    "%%time\n%%capture out\ny = 1": "out = get_ipython().capture()\ny = 1\nout.stop()",
     "if x:\n    %time y = 3": "if x:\n    y = 3",
     "if x:\n    %matplotlib inline": "if x:\n    pass",
     "%prun -q f(x)": "f(x)",
@@ -2276,9 +2459,15 @@ def with_windows_line_ends(notebook):
         cell["source"] = "".join(cell["source"]).replace("\n", "\r\n")
 
 
+def with_windows_line_ends_and_help(notebook):
+    notebook["cells"][0]["source"] = "print?\r\nlen?\r\nONE = 1\r\n"
+    notebook["cells"][2]["source"] = "".join(notebook["cells"][2]["source"]).replace("(1 /", "(ONE /")
+
+
 FILES = {
     "format 3": rewritten(in_format_3),
     "Windows line ends": rewritten(with_windows_line_ends),
+    "Windows line ends and lines of help": rewritten(with_windows_line_ends_and_help),
     "a byte order mark": b"\xef\xbb\xbf" + rewritten(lambda notebook: None),
     "utf-16": rewritten(lambda notebook: None).decode().encode("utf-16"),
     "text between": rewritten(with_text_between),

@@ -5,6 +5,8 @@
 
 import ast
 import contextlib
+import io
+import os
 import re
 import sys
 import types
@@ -67,12 +69,14 @@ def _without_cell_magic(source):
         name, line = first.groups()
         body, blank = source[first.end() :], "\n" * first.group().count("\n")
         if name in ("writefile", "file"):
+            body = body if body.endswith("\n") else body + "\n"
             return f"get_ipython().run_cell_magic({name!r}, {line.strip()!r}, {body!r})"
         if name in OPAQUE:
             return ""
         captured = line.split()[-1:] if name == "capture" else []
         if captured and captured[0].isidentifier():
-            blank = f"{captured[0]} = get_ipython().nothing" + (blank or "\n")
+            blank = f"{captured[0]} = get_ipython().capture()" + (blank or "\n")
+            body += f"\n{captured[0]}.stop()\n"
         source = blank + body
     return source
 
@@ -177,6 +181,23 @@ class _Nothing:
         return None
 
 
+class _Captured(_Nothing):
+    """What cells print, until it is stopped."""
+
+    stderr, outputs = "", ()
+
+    def __init__(self):
+        self._file, self._before = io.StringIO(), sys.stdout
+        sys.stdout = self._file
+
+    @property
+    def stdout(self):
+        return self._file.getvalue()
+
+    def stop(self):
+        sys.stdout = self._before
+
+
 class _Lines(list):
     """What a shell command printed, in IPython's form: nothing."""
 
@@ -204,6 +225,10 @@ class Shell(_Nothing):
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), self.user_ns)
         if name in TRANSPARENT:
             return eval(line, self.user_ns)
+        if name == "pwd":
+            return os.getcwd()
+        if name == "env":
+            return os.environ.get(line.strip()) if line.strip() else dict(os.environ)
         if name in ("timeit", "time"):
             times = {"average": 1e-6, "best": 1e-6, "worst": 1e-6, "stdev": 0.0, "loops": 1, "repeat": 1}
             return types.SimpleNamespace(**times, all_runs=[1e-6], timings=[1e-6])
@@ -217,6 +242,19 @@ class Shell(_Nothing):
                 file.write(body)
             if "" not in sys.path and "." not in sys.path:
                 sys.path.insert(0, "")
+
+    def run_cell(self, text, *_, **__):
+        with contextlib.suppress(Exception):
+            exec(compile(parse(text), "<cell>", "exec"), self.user_ns)
+
+    def ex(self, text):
+        exec(text, self.user_ns)
+
+    def push(self, variables, *_, **__):
+        self.user_ns.update(variables)
+
+    def capture(self):
+        return _Captured()
 
     def getoutput(self, *_, **__):
         return _Lines()

@@ -290,6 +290,12 @@ class Program:
                 self.binders.setdefault(name, []).append(s)
             for name, others in s.aliases.items():
                 self.aliases.setdefault(name, set()).update(others)
+        for s in statements:  # what an own function returns may be, or keep, what it was given
+            for name, lent in s.lends.items() if isinstance(s.tree, ast.Assign) else ():
+                if any(b.kind == "function" for b in self.binders.get(name, ())):
+                    for one, other in itertools.product(s.binds, lent):
+                        self.aliases.setdefault(one, set()).add(other)
+                        self.aliases.setdefault(other, set()).add(one)
         kinds = {name: {s.kind for s in found} for name, found in self.binders.items()}
         self.unbound = BUILTINS - kinds.keys()
         self.definitions = {name for name, k in kinds.items() if k <= {"function", "class", "import"}}
@@ -360,7 +366,7 @@ class Program:
         sets = any(b.later_sets for name in s.calls for b in self.binders.get(name, ()))
         given = s.passes - (self.imported | BUILTINS if sets else self.definitions)
         for name, lent in s.lends.items():
-            if any(b.changes_given for b in self.binders.get(name, ())):
+            if any(b.changes_given for each in {name, *lent} for b in self.binders.get(each, ())):
                 given |= lent - self.definitions
         roots = (roots - self.imported) | given | (s.objects - self.definitions) | s.stores
         changed = self._named_alike(roots - self.unbound)
@@ -385,11 +391,14 @@ class Program:
         if (attribute, name) not in self.memory:
             seen, todo, found = set(), [name], set()
             while todo:
-                for s in self.binders.get(todo.pop(), ()):
+                each = todo.pop()
+                for s in self.binders.get(each, ()):
                     if s not in seen:
                         seen.add(s)
                         found |= getattr(s, attribute)
                         todo += s.later | s.calls
+                        if attribute != "later":
+                            todo += s.aliases.get(each, ())  # a function in a list
             self.memory[attribute, name] = found
         return self.memory[attribute, name]
 

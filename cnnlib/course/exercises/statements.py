@@ -16,7 +16,7 @@ QUIET = {"print", "pprint", "display", "check", "claim", "help", "plt", "ax", "a
 """What these are given, they do not change."""
 SETTINGS = re.compile(
     r"set_default_\w+|set_grad_enabled|set_float32_matmul_precision|use_deterministic_algorithms|seterr|"
-    r"seed|manual_seed|set_seed|setrecursionlimit"
+    r"seed|manual_seed|set_seed|setrecursionlimit|setcontext"
 )
 """Functions whose calls are settings that any later statement may depend on."""
 PURE = """
@@ -28,11 +28,13 @@ parameters pow contiguous flip roll unfold matmul mm dot t shape replace encode 
 """Methods that leave their object as it is."""
 CHANGING = ("append", "extend", "insert", "add", "update", "setdefault", "__setitem__", "register")
 """Methods that change their object, though they may be handed on before they are called."""
-ADVANCING = ("next", "heappop", "heapreplace")
+ADVANCING = ("next", "heappop", "heapreplace", "setitem", "delitem")
 """Functions that change what they are given, though their value matters too; so do those named f_."""
 KEEPING = ("partial", "iter", "zip", "map", "enumerate", "list", "tuple", "dict", "reversed", "from_numpy")
-KEEPING += ("as_tensor", "asarray")
+KEEPING += ("as_tensor", "asarray", "copy", "sorted", "max", "min", "filter", "getattr", "squeeze", "reshape")
 """Functions whose value keeps what they are given; so do classes, which begin with a capital letter."""
+HOLDING = (ast.Tuple, ast.List, ast.Set, ast.Dict, ast.IfExp, ast.BoolOp, ast.NamedExpr, ast.Starred)
+"""Expressions that are, or keep, what stands in them."""
 MODULES = {"builtins", "__builtins__", "__builtin__", "__main__"}
 """Modules whose attributes are names that a notebook can look up."""
 COMPOUND = (ast.For, ast.AsyncFor, ast.If, ast.Try, ast.While, ast.Match, ast.With, ast.AsyncWith)
@@ -177,12 +179,15 @@ def _read_tree(s):
         s.uses |= {f"import {module}" for module in _modules(tree)}
     elif isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         kind = "class" if isinstance(tree, ast.ClassDef) else "function"
-        s.kind = "" if tree.decorator_list or getattr(tree, "keywords", []) else kind
+        kept = _kept(tree)
+        s.kind = "" if tree.decorator_list or getattr(tree, "keywords", []) or kept else kind
+        _add_likeness(s, {tree.name}, kept)
         s.stub = tree.name if _is_stub(tree) else ""
     elif isinstance(tree, (ast.Assign, ast.AnnAssign)) and all(
         isinstance(target, ast.Name) for target in _targets(tree)
     ):
-        s.kind = {ast.Constant: "literal", ast.Lambda: "function"}.get(type(tree.value), "")
+        kinds = {ast.Constant: "literal", ast.Lambda: "function"}
+        s.kind = "" if _held(tree.value) else kinds.get(type(tree.value), "")
     s.surely = _straight([tree])
     todo, parameters = [(tree, False)], set()
     while todo:
@@ -191,8 +196,8 @@ def _read_tree(s):
         if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             body = node.body if isinstance(node.body, list) else [node.body]
             todo += [(child, True) for child in body]
-            around = [*getattr(node, "decorator_list", []), *node.args.defaults]
-            todo += [(child, later) for child in [*around, *filter(None, node.args.kw_defaults)]]
+            around = [*getattr(node, "decorator_list", []), *_defaults(node)]
+            todo += [(child, later) for child in around]
             parameters |= {argument.arg for argument in [*node.args.args, *node.args.kwonlyargs]}
         else:
             todo += [(child, later) for child in _children(node)]
@@ -243,6 +248,11 @@ def _read_node(s, node, later):
         _read_assignment(s, node)
     elif isinstance(node, (ast.For, ast.AsyncFor)):
         _add_aliases(s, node.target, names_in(node.iter))
+    elif isinstance(node, ast.NamedExpr):
+        _add_likeness(s, {node.target.id}, _held(node.value))
+    elif isinstance(node, ast.Match):
+        captured = {n.name for n in ast.walk(node) if isinstance(n, (ast.MatchAs, ast.MatchStar)) and n.name}
+        _add_likeness(s, captured, names_in(node.subject))
     elif isinstance(node, (ast.With, ast.AsyncWith)):
         for item in node.items:
             s.passes |= _given(item.context_expr)
@@ -276,15 +286,16 @@ def _read_effects(s, value):
     if not isinstance(value, ast.Call) or not _roots(value.func).isdisjoint(QUIET):
         return
     s.passes |= _given(value)
-    if isinstance(value.func, ast.Attribute) and not s.shown:
-        s.methods |= _roots(value.func)
+    if isinstance(value.func, ast.Attribute):
+        s.methods |= set() if s.shown else _roots(value.func)
+        _add_likeness(s, _roots(value.func), set().union(*map(_held, value.args)))  # a.append(b)
     s.setting |= bool(SETTINGS.fullmatch(_last(value.func)))
 
 
 def _changed_by(call):
     """Return (names whose objects a call changes, whatever it calls; whether it sets an attribute)."""
     last, changed = _last(call.func), set()
-    if isinstance(call.func, ast.Attribute) and last not in PURE:
+    if isinstance(call.func, (ast.Attribute, ast.Call)) and last not in PURE:  # getattr(a, "b")()
         changed = _roots(call.func) - (set() if last in CHANGING else QUIET)
     sets = last in ("setattr", "delattr") and bool(call.args)
     if sets or last in ADVANCING or (last.endswith("_") and not last.endswith("__")):
@@ -318,21 +329,46 @@ def _read_assignment(s, node):
         if not isinstance(node.value, (ast.Tuple, ast.List)) or len(targets) > 1:
             names |= names_in(target)
     if not isinstance(node.value, ast.Constant):
-        for name in held | names:
-            s.aliases.setdefault(name, set()).update((names if name in held else names | held) - {name})
+        _add_likeness(s, names, held)
 
 
 def _held(value):
     """Return the names of objects that a value is, or keeps within itself."""
-    if isinstance(value, (ast.Name, ast.Starred)):
-        return names_in(value)
-    if isinstance(value, (ast.Tuple, ast.List, ast.Set)):
-        return set().union(*map(_held, value.elts))
-    if isinstance(value, ast.Dict):
-        return set().union(*map(_held, value.values))
-    if isinstance(value, ast.Call) and (_last(value.func)[:1].isupper() or _last(value.func) in KEEPING):
-        return set().union(*map(_held, [*value.args, *(keyword.value for keyword in value.keywords)]))
-    return set()
+    if isinstance(value, ast.Name):
+        return {value.id}
+    parts = []
+    if isinstance(value, HOLDING):
+        parts = ast.iter_child_nodes(value)
+    elif isinstance(value, ast.BinOp) and isinstance(value.left, HOLDING) | isinstance(value.right, HOLDING):
+        parts = [value.left, value.right]  # [a] * 3
+    elif isinstance(value, ast.Lambda):
+        parts = _defaults(value)
+    elif isinstance(value, ast.Call) and (_last(value.func)[:1].isupper() or _last(value.func) in KEEPING):
+        parts = [*value.args, *(keyword.value for keyword in value.keywords)]
+    elif isinstance(value, (ast.ListComp, ast.SetComp, ast.GeneratorExp)) and _held(value.elt):
+        parts = [value.elt, *(generator.iter for generator in value.generators)]
+    return set().union(*map(_held, parts))
+
+
+def _kept(definition):
+    """Return the names of objects that a function or class keeps: defaults, bases, values in its body."""
+    if isinstance(definition, ast.ClassDef):
+        values = [n.value for n in definition.body if isinstance(n, (ast.Assign, ast.AnnAssign)) and n.value]
+        kept = [*definition.bases, *values]
+    else:
+        kept = _defaults(definition)
+    given = [each for d in definition.decorator_list if isinstance(d, ast.Call) for each in d.args]
+    return set().union(*map(_held, [*kept, *given]))
+
+
+def _defaults(function):
+    return [*function.args.defaults, *filter(None, function.args.kw_defaults)]
+
+
+def _add_likeness(s, names, held):
+    """Say that each name may stand for what is held, which may be changed by each of the names."""
+    for name in held | names:
+        s.aliases.setdefault(name, set()).update((names if name in held else names | held) - {name})
 
 
 def _add_aliases(s, target, names):

@@ -284,6 +284,7 @@ def _cell(cell):
     if isinstance(source, list):
         source = "".join(part for part in source if isinstance(part, str))
     source = source if isinstance(source, str) else ""
+    source = "\n".join(re.split("\r\n|\r", source))  # as every editor shows it
     source = source.encode("utf-8", errors="replace").decode()  # halves of surrogate pairs become "?"
     code = cell.get("cell_type") == "code"
     return CodeCell(str(cell.get("id", ""))[:100], source if code else "", "" if code else source)
