@@ -345,6 +345,14 @@ class NoModule:
         pass
 
 
+class OtherNames(Track):
+    def __init__(self, num_features):
+        super().__init__(num_features)
+        del self.seen
+        for number in range(10):
+            self.register_buffer(f"b{number}", torch.zeros(num_features))
+
+
 class OneUnderscore(nn.Module):
     def _init_(self, num_features):
         pass
@@ -441,8 +449,9 @@ def with_forward(change):
         (NoSuper, r"__init__ must begin with super\(\).__init__\(\)"),
         (NoParameter, r"its parameters are none, expected weight\n"),
         (OtherShape, r"weight, one of its parameters, has the shape \(1,\), expected \(3,\)"),
-        (MoreBuffers, r"its buffers are count, seen, expected seen \(not asked for: count\)"),
-        (LearnedBuffer, r"its parameters are seen, weight, expected weight \(not asked for: seen\)"),
+        (MoreBuffers, r"its buffers do not have the names asked for \(not asked for: count\)"),
+        (LearnedBuffer, r"its parameters do not have the names asked for \(not asked for: seen\)"),
+        (OtherNames, r"its buffers are b0, b1, b2, b3, b4, b5, b6, b7 and 2 more, expected seen\n"),
         (
             with_forward(lambda module, x, y: None),
             "forward returned no tensor but None; is there a return",

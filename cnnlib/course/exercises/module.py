@@ -93,10 +93,12 @@ def _build(answer, case):
     for kind, found in zip(("parameters", "buffers"), _state(module), strict=True):
         expected = case[kind]
         if found.keys() != expected.keys():
-            lacks, more = _names(expected.keys() - found.keys()), _names(found.keys() - expected.keys())
-            parts = [f"missing: {lacks}"] * bool(lacks) + [f"not asked for: {more}"] * bool(more)
-            detail = f" ({'; '.join(parts)})" if found and expected else ""  # else it is one of the two lists
-            _fail(f"its {kind} are {_names(found) or 'none'}, expected {_names(expected) or 'none'}{detail}")
+            lacks, more = expected.keys() - found.keys(), found.keys() - expected.keys()
+            if found.keys().isdisjoint(expected):
+                _fail(f"its {kind} are {_names(found)}, expected {_names(expected)}")
+            parts = [f"missing: {_names(lacks)}"] * bool(lacks)
+            parts += [f"not asked for: {_names(more)}"] * bool(more)
+            _fail(f"its {kind} do not have the names asked for ({'; '.join(parts)})")
         for name, value in expected.items():
             if found[name].shape != value.shape:
                 shapes = f"{tuple(found[name].shape)}, expected {tuple(value.shape)}"
@@ -128,8 +130,9 @@ def _gradients(output, grad, inputs, parameters):
     return {f"the gradient of {name}": value for name, value in found.items()}
 
 
-def _names(names):
-    return ", ".join(sorted(names))
+def _names(names, most=8):
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(sorted(names)[:most]) or "none") + more
 
 
 def _fail(message):
