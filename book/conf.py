@@ -55,6 +55,21 @@ def fold_setup(app, doctree):
         cell["prompt_hide"] = "Set-up: hide imports and constants"
 
 
+TOGETHER = re.compile(r"(?<=\d) (?=[%±×])|(?<=[±×]) (?=\d)|(?<=\bn) (?== \d)|(?<=\bn =) (?=\d)")
+"""The spaces within "98.7 ± 0.1 % (n = 3)" and "3 × 3"."""
+APART = (nodes.title, nodes.literal, nodes.literal_block, nodes.math, nodes.math_block)
+
+
+def keep_together(app, doctree):
+    """Let no line end within a number with its signs, in prose and in what claims and tables say."""
+    for text in list(doctree.findall(nodes.Text)):
+        around, raw = text.parent, isinstance(text.parent, nodes.raw)
+        while around is not None and not isinstance(around, APART):
+            around = around.parent
+        if around is None and not (raw and "<script" in text):  # a widget's state stays as it is
+            text.parent.replace(text, nodes.Text(TOGETHER.sub("\N{NO-BREAK SPACE}", text)))
+
+
 def sections(doctree):
     """Yield (title, id, text) of a page's sections; id is "" for the first.
 
@@ -88,5 +103,6 @@ def write_sections(app, error):
 
 def setup(app):
     app.connect("doctree-read", fold_setup)
+    app.connect("doctree-read", keep_together)
     app.connect("build-finished", write_sections)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -147,6 +147,18 @@ fig.suptitle("Two halves")"""
     assert quiet["metadata"] == {}
 
 
+@pytest.mark.parametrize("page", LESSON_PAGES)
+def test_no_line_ends_within_a_number_with_its_signs(site, page):
+    text = (site / page).read_text(encoding="utf-8")
+    article = re.search(r"<article.*</article>", text, re.S)[0]
+    bare = re.sub(r"<(pre|code|script|style|h[1-6])\b.*?</\1>", "", article, flags=re.S)
+    words = re.sub(r"\\\(.*?\\\)|<[^>]+>", "", bare, flags=re.S)
+    assert re.findall(r".{9}(?:\d %|\d ±|± \d|\d × \d|\bn = \d).{9}", words) == []
+    assert re.search(r"\d\N{NO-BREAK SPACE}[±×%]", words)
+    code = "".join(re.findall(r"<pre.*?</pre>", article, re.S))
+    assert "\N{NO-BREAK SPACE}" not in code  # what may be copied and run
+
+
 def test_styles_and_scripts_ask_for_nothing_elsewhere(site):
     for path in site.rglob("*.css"):
         text = path.read_text(encoding="utf-8")
