@@ -431,6 +431,29 @@ def test_an_entry_that_changed_is_trained_again_and_no_other(run, tmp_path, monk
     assert "No rank: it is slow" in page.read_text(encoding="utf-8")
 
 
+def test_a_run_that_was_stopped_before_it_had_begun_begins_anew(tmp_path, monkeypatch):
+    copied = []
+
+    def half(folder, _):
+        folder.mkdir(parents=True)
+        (folder / "half.py").touch()
+        raise KeyboardInterrupt
+
+    (tmp_path / "ann.ipynb").write_text(handed_in(STUB), encoding="utf-8")
+    what, output = tmp_path / "ann.ipynb", tmp_path / "out"
+    monkeypatch.setattr(leaderboard.jail, "check", lambda isolation: None)
+    monkeypatch.setattr(leaderboard, "release_package", half)
+    with pytest.raises(KeyboardInterrupt):
+        leaderboard.challenge(what, output)
+    monkeypatch.setattr(leaderboard, "release_package", lambda folder, _: copied.append(folder.exists()))
+    monkeypatch.setattr(leaderboard, "_decide_all", lambda *_: {})
+    monkeypatch.setattr(leaderboard, "_rows", lambda *_: [])
+    monkeypatch.setattr(leaderboard, "_write_reports", lambda *_: None)
+    assert leaderboard.challenge(what, output, resume=True) == []
+    assert copied == [False]
+    assert (output / "challenge.json").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -294,6 +294,32 @@ def test_a_full_disk_leaves_no_half_of_the_overrides(quick, tmp_path, monkeypatc
     assert [result["score"] for result in quick({}, resume=True)] == [1]
 
 
+def test_two_never_write_into_one_run_at_once(quick, tmp_path):
+    quick({"ann.ipynb": HALF})
+    run, tried = tmp_path / "run", []
+
+    def beside(line):
+        for call in (
+            lambda: batch.grade(LESSON, tmp_path / "in", run, resume=True),
+            lambda: batch.regrade(run),
+            lambda: gradebook([run], tmp_path / "book.csv"),
+        ):
+            with pytest.raises(ParameterError, match="another grading writes into"):
+                call()
+            tried.append(line)
+
+    results, _ = batch.regrade(run, progress=beside)
+    assert len(tried) == 3
+    assert [result["score"] for result in results] == [1]
+    assert len(gradebook([run], tmp_path / "book.csv")) == 1
+    assert not (run / batch.LOCK).exists()
+    (run / batch.LOCK).touch()  # left by one that was killed: nobody holds it
+    assert [result["score"] for result in quick({}, resume=True)] == [1]
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new" / batch.LOCK).touch()  # killed before it had anything
+    assert [result["score"] for result in quick({}, output="new")] == [1]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -1,6 +1,8 @@
 """Grading a batch of submissions: with any executor, with progress, and resumable to the same grades."""
 
+import contextlib
 import datetime
+import fcntl
 import importlib.util
 import json
 import os
@@ -42,6 +44,41 @@ CHUNK = 200
 kernel and a warden costs as much as a dozen submissions."""
 
 
+LOCK = ".lock"
+"""A file in a run's folder while something writes there."""
+
+
+@contextlib.contextmanager
+def alone_in(output):
+    """Hold a run's folder: two that write there at once would mix their seeds and results.
+
+    A folder that is new and stays empty, as after a wrong call, is removed.
+
+    Raises:
+        ParameterError: another one holds it, or it is a file.
+    """
+    if output.exists() and not output.is_dir():
+        raise ParameterError(f"{output} is a file; name a folder that does not exist yet")
+    new, path = not output.exists(), output / LOCK
+    output.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ParameterError(
+                f"another grading writes into {output}; wait until it ends, or name another folder"
+            ) from None
+        except OSError:  # a file system that has no locks
+            pass
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it is not empty
+                if new:
+                    output.rmdir()
+
+
 def grade(lesson, what, output, *, executor=None, resume=False, roster=None, progress=print, **options):
     """Grade every submission of a lesson and write the reports.
 
@@ -70,7 +107,7 @@ def grade(lesson, what, output, *, executor=None, resume=False, roster=None, pro
 
     Raises:
         ParameterError: a folder that is missing or not empty, no exercises, a roster that cannot be read, an
-            option that is wrong or is not the run's.
+            option that is wrong or is not the run's, or a folder into which another one writes.
         jail.JailError: the isolation is not available.
     """
     lesson, output = Path(lesson), Path(output)
@@ -79,38 +116,39 @@ def grade(lesson, what, output, *, executor=None, resume=False, roster=None, pro
         raise TypeError(f"grade() has no option {', '.join(sorted(unknown))}")
     if not exercises(lesson.stem):
         raise ParameterError(f"{lesson.stem} has no exercises")
-    old = _old_run(output, lesson, given, resume)
-    run = (old or FIXED | FREE) | given
-    _check(lesson, run)
-    if roster or not old:
-        run["roster"] = read_roster(roster) if roster else None
-    kind = run["roster"]["kind"] if run["roster"] else ""
-    if run["assignment"] and "canvas" not in (kind, *run["export"]):
-        raise ParameterError(
-            "--assignment names a column of canvas.csv, which is written with Canvas's gradebook as --roster "
-            "or with --export canvas"
+    with alone_in(output):
+        old = _old_run(output, lesson, given, resume)
+        run = (old or FIXED | FREE) | given
+        _check(lesson, run)
+        if roster or not old:
+            run["roster"] = read_roster(roster) if roster else None
+        kind = run["roster"]["kind"] if run["roster"] else ""
+        if run["assignment"] and "canvas" not in (kind, *run["export"]):
+            raise ParameterError(
+                "--assignment names a column of canvas.csv, which is written with Canvas's gradebook as "
+                "--roster, or with --export canvas"
+            )
+        if kind == "canvas":
+            lms.assignment_column(run["roster"]["columns"], run | {"title": runner.read_title(lesson)})
+        if not old:
+            _check_machine(output, run)
+            run["seed"] = secrets.randbelow(2**31) if run["seed"] is None else run["seed"]
+        recognise = recogniser(run["roster"]) if run["roster"] else None
+        found, passed_over, run["layout"] = collect(
+            what, output, lesson.stem, pattern=run["pattern"], attempt=run["attempt"], recognise=recognise
         )
-    if kind == "canvas":
-        lms.assignment_column(run["roster"]["columns"], run | {"title": runner.read_title(lesson)})
-    if not old:
-        _check_machine(output, run)
-        run["seed"] = secrets.randbelow(2**31) if run["seed"] is None else run["seed"]
-    recognise = recogniser(run["roster"]) if run["roster"] else None
-    found, passed_over, run["layout"] = collect(
-        what, output, lesson.stem, pattern=run["pattern"], attempt=run["attempt"], recognise=recognise
-    )
-    run |= {
-        "lesson": str(lesson.resolve()),
-        "what": str(Path(what).resolve()),
-        "submissions": [asdict(submission) for submission in found],
-        "passed_over": passed_over,
-    }
-    if old:
-        read_overrides(output / "overrides.csv", _exams(output), _students(run))  # before hours of grading
-        write_json(output / "run.json", run)
-    else:
-        run = _prepare(output, run)
-    return _report(output, run, _grade_all(output, run, _paths(output, run), executor, progress))
+        run |= {
+            "lesson": str(lesson.resolve()),
+            "what": str(Path(what).resolve()),
+            "submissions": [asdict(submission) for submission in found],
+            "passed_over": passed_over,
+        }
+        if old:  # a wrong line is told before hours of grading
+            read_overrides(output / "overrides.csv", _exams(output), _students(run))
+            write_json(output / "run.json", run)
+        else:
+            run = _prepare(output, run)
+        return _report(output, run, _grade_all(output, run, _paths(output, run), executor, progress))
 
 
 def regrade(output, students=(), *, executor=None, progress=print):
@@ -128,47 +166,51 @@ def regrade(output, students=(), *, executor=None, progress=print):
         score before, score now), for each score that is not what it was.
 
     Raises:
-        ParameterError: the folder holds no run, or there is no such student.
+        ParameterError: the folder holds no run, another one writes there, or there is no such student.
     """
     output = Path(output)
-    old = _read_run(output)
-    unknown = sorted(set(students) - {submission["student"] for submission in old["submissions"]})
-    if unknown:
-        raise ParameterError(f"{', '.join(unknown)} did not submit to the run in {output}")
-    _check(Path(old["lesson"]), old)
-    read_overrides(output / "overrides.csv", _exams(output), _students(old))
-    paths = _paths(output, old)
-    owner = {key: submission.student for key, submission in submissions_of(old).items()}
-    again = {key: path for key, path in paths.items() if not students or owner[key] in students}
-    before = _stored_scores(output, paths)
-    new = output / "regrading"
-    shutil.rmtree(new, ignore_errors=True)
-    run = _prepare(new, old)
-    _grade_all(new, run, again, executor, progress)
-    if (output / "gradebook.csv").exists():
-        (output / "gradebook.csv").replace(output / f"gradebook-{old['run_id']}.csv")
-    for key in again:
-        stored_at(output, key).parent.mkdir(exist_ok=True)
-        stored_at(new, key).replace(stored_at(output, key))
-    shutil.rmtree(output / "course", ignore_errors=True)
-    for name in ("course", "exams.bin", "run.json"):
-        (new / name).replace(output / name)
-    shutil.rmtree(new)
-    results = _report(output, run, {key: read_stored(output, key) for key in paths})
-    now = _stored_scores(output, paths)
-    keys = sorted(before.keys() | now.keys())
-    return results, [(*key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)]
+    with alone_in(output):
+        old = _read_run(output)
+        unknown = sorted(set(students) - {submission["student"] for submission in old["submissions"]})
+        if unknown:
+            raise ParameterError(f"{', '.join(unknown)} did not submit to the run in {output}")
+        _check(Path(old["lesson"]), old)
+        read_overrides(output / "overrides.csv", _exams(output), _students(old))
+        paths = _paths(output, old)
+        owner = {key: submission.student for key, submission in submissions_of(old).items()}
+        again = {key: path for key, path in paths.items() if not students or owner[key] in students}
+        before = _stored_scores(output, paths)
+        new = output / "regrading"
+        shutil.rmtree(new, ignore_errors=True)
+        run = _prepare(new, old)
+        _grade_all(new, run, again, executor, progress)
+        if (output / "gradebook.csv").exists():
+            (output / "gradebook.csv").replace(output / f"gradebook-{old['run_id']}.csv")
+        for key in again:
+            stored_at(output, key).parent.mkdir(exist_ok=True)
+            stored_at(new, key).replace(stored_at(output, key))
+        shutil.rmtree(output / "course", ignore_errors=True)
+        for name in ("course", "exams.bin", "run.json"):
+            (new / name).replace(output / name)
+        shutil.rmtree(new)
+        results = _report(output, run, {key: read_stored(output, key) for key in paths})
+        now = _stored_scores(output, paths)
+        keys = sorted(before.keys() | now.keys())
+        return results, [
+            (*key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)
+        ]
 
 
 def rewrite(output):
     """Write the reports of a run anew, after overrides.csv was edited; return (run, results).
 
     Raises:
-        ParameterError: the folder holds no run, or overrides.csv is wrong.
+        ParameterError: the folder holds no run, another one writes there, or overrides.csv is wrong.
     """
     output = Path(output)
-    run = _read_run(output)
-    return run, _report(output, run, {key: read_stored(output, key) for key in _paths(output, run)})
+    with alone_in(output):
+        run = _read_run(output)
+        return run, _report(output, run, {key: read_stored(output, key) for key in _paths(output, run)})
 
 
 def _grade_all(output, run, found, executor, progress):
@@ -315,9 +357,7 @@ def goes_on(description, resume, begun=()):
                 f"{output} holds a run already; go on with it (--resume), or name another folder"
             )
         return True
-    if output.exists() and (
-        not output.is_dir() or any(entry.name not in begun for entry in output.iterdir())
-    ):
+    if output.exists() and any(entry.name not in (LOCK, *begun) for entry in output.iterdir()):
         raise ParameterError(f"{output} is not empty; name a folder that does not exist yet")
     return False
 

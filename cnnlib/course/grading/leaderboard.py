@@ -17,6 +17,7 @@ from cnnlib.course import runner
 from cnnlib.course.challenge import ENTRIES, MAX_NUMBERS, SECONDS
 from cnnlib.course.grading import entries, jail
 from cnnlib.course.grading.batch import (
+    alone_in,
     check_same,
     goes_on,
     new_run_id,
@@ -85,28 +86,32 @@ def challenge(
     given = {name: value for name, value in options.items() if value is not None}
     if unknown := given.keys() - FIXED.keys():
         raise TypeError(f"challenge() has no option {', '.join(sorted(unknown))}")
-    run = _begun(output, given, resume) or FIXED | given | {"sizes": list(sizes or SIZES)}
-    if not 0.1 <= run["seconds"] <= 3600:
-        raise ParameterError(f"--seconds is {run['seconds']!r}; it must be a number from 0.1 to 3600")
-    run["seed"] = secrets.randbelow(2**31) if run["seed"] is None else check_whole("--seed", run["seed"], 0)
-    jail.check(run["isolation"])
-    if roster or "roster" not in run:
-        run["roster"] = read_roster(roster) if roster else None
-    recognise = recogniser(run["roster"]) if run["roster"] else None
-    found, passed, _ = collect(what, output, lesson.stem, pattern=run["pattern"], recognise=recognise)
-    run |= {
-        "run_id": run.get("run_id") or new_run_id(),
-        "submissions": [asdict(submission) for submission in found],
-        "passed_over": passed,
-    }
-    if not (output / "course").exists():
-        release_package(output / "course" / "cnnlib", ["00"])  # no exercises, and no data beside it
-    write_json(output / "challenge.json", run)
-    asked, refused = _asked(output, found, _stub(lesson))
-    results = _decide_all(output, run, lesson, asked, executor, progress)
-    rows = _rows(run, found, results, refused)
-    _write_reports(output, run, rows, results)
-    return rows
+    with alone_in(output):
+        old = _begun(output, given, resume)
+        run = old or FIXED | given | {"sizes": list(sizes or SIZES)}
+        if not 0.1 <= run["seconds"] <= 3600:
+            raise ParameterError(f"--seconds is {run['seconds']!r}; it must be a number from 0.1 to 3600")
+        seed = secrets.randbelow(2**31) if run["seed"] is None else run["seed"]
+        run["seed"] = check_whole("--seed", seed, 0)
+        jail.check(run["isolation"])
+        if roster or "roster" not in run:
+            run["roster"] = read_roster(roster) if roster else None
+        recognise = recogniser(run["roster"]) if run["roster"] else None
+        found, passed, _ = collect(what, output, lesson.stem, pattern=run["pattern"], recognise=recognise)
+        run |= {
+            "run_id": run.get("run_id") or new_run_id(),
+            "submissions": [asdict(submission) for submission in found],
+            "passed_over": passed,
+        }
+        if not old:
+            shutil.rmtree(output / "course", ignore_errors=True)  # of a run that was killed
+            release_package(output / "course" / "cnnlib", ["00"])  # no exercises, and no data beside it
+        write_json(output / "challenge.json", run)
+        asked, refused = _asked(output, found, _stub(lesson))
+        results = _decide_all(output, run, lesson, asked, executor, progress)
+        rows = _rows(run, found, results, refused)
+        _write_reports(output, run, rows, results)
+        return rows
 
 
 def draw(seed, sizes):
@@ -126,7 +131,7 @@ def draw(seed, sizes):
 def _begun(output, given, resume):
     """Return the run that is gone on with, or None for a new one."""
     path = output / "challenge.json"
-    if not goes_on(path, resume):
+    if not goes_on(path, resume, begun=("course", "submissions")):  # one that decided nothing begins anew
         return None
     run = read_json(path)
     check_same(output, run, given)
