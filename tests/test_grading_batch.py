@@ -1,5 +1,6 @@
 """Grading a folder of submissions, as an instructor does: damaged, hostile and honest ones together."""
 
+import argparse
 import csv
 import errno
 import io
@@ -404,6 +405,28 @@ def test_what_breaks_a_shared_kernel_is_found_by_halves(broken, most, lost, monk
     assert list(found) == list(range(200))
     assert sum(isinstance(verdicts, one.GraderError) for verdicts in found.values()) == lost
     assert len(groups) <= most
+
+
+def test_an_interrupt_ends_what_the_threads_grade_at_once(tmp_path, monkeypatch):
+    from cnnlib.course.command_line import executor_of
+    from cnnlib.course.grading import one
+
+    start, begun = subprocess.Popen, time.monotonic()
+    monkeypatch.setattr(one.subprocess, "Popen", lambda _, **options: start(["sleep", "60"], **options))
+    futures = []
+
+    def interrupted():
+        with executor_of(argparse.Namespace(dask=None, jobs=2)) as executor:
+            futures.extend(executor.submit(one._nbval, tmp_path, 60, 60) for _ in range(2))
+            while len(one.RUNNING) < 2:
+                time.sleep(0.01)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert time.monotonic() - begun < 30
+    assert [type(future.exception()) for future in futures] == [KeyboardInterrupt] * 2
+    assert not one.RUNNING | one.STOPPED
 
 
 def test_what_a_busy_machine_may_have_spoilt_is_tried_again_alone(three, tmp_path, monkeypatch):

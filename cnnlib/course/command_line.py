@@ -242,6 +242,8 @@ def executor_of(options):
                 except BaseException:
                     if runner := sys.modules.get("cnnlib.course.runner"):
                         runner.stop_kernels()  # the threads wait for them
+                    if one := sys.modules.get("cnnlib.course.grading.one"):
+                        one.stop_notebooks()
                     raise
         finally:
             if threads is None:

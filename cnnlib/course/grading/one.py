@@ -29,6 +29,10 @@ OPTIMIZER = ["torch._dynamo"]
 """What an optimizer's first step imports, for seconds: the warden does so once, where some answer trains."""
 
 
+RUNNING, STOPPED = set(), set()
+"""Processes of nbval, and those of them that `stop_notebooks` ended."""
+
+
 class GraderError(RuntimeError):
     """The grader itself failed; the learner is not to blame, and gets no score."""
 
@@ -146,6 +150,13 @@ def _decide(asked, setup, job):
         shutil.rmtree(folder, ignore_errors=True)
 
 
+def stop_notebooks():
+    """End the notebooks that threads of this process wait for, at once; they get a KeyboardInterrupt."""
+    for process in list(RUNNING):
+        STOPPED.add(process)
+        process.kill()
+
+
 def imported(sources):
     """Return the names of the modules that a lesson's cells import."""
     names = []
@@ -217,14 +228,19 @@ def _nbval(folder, cell_seconds, seconds):
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
+    RUNNING.add(process)
     try:
         output, _ = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
         output = b"the notebook took too long"
     finally:
+        RUNNING.discard(process)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, 9)
         process.wait()
+    if process in STOPPED:
+        STOPPED.discard(process)
+        raise KeyboardInterrupt
     return output.decode(errors="replace")
 
 
