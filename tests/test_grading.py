@@ -410,6 +410,14 @@ def test_a_file_of_100_gb_cannot_be_written(judge, tmp_path):
     assert "No space" in disk["message"]
 
 
+def test_files_without_content_cannot_take_the_kernels_memory(judge):
+    make = "import os\nfor i in range(40_000):\n    os.mkdir(f'/tmp/{i}')\nreturn 2 * x"
+    link = "import os\nfor i in range(40_000):\n    os.symlink('x', f'/tmp/{i}')\nreturn 2 * x"
+    for found in judge(body(make), body(link)):
+        assert found["status"] == "error", found
+        assert "No space" in found["message"]
+
+
 def test_nothing_but_the_course_can_be_read_or_written(judge, tmp_path, course):
     secret = tmp_path / "secret.txt"
     secret.write_text("another learner's answer")

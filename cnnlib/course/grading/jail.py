@@ -30,6 +30,8 @@ PROCESSES = 64  # threads count too
 FILE_SIZE = 64 << 20
 OPEN_FILES = 256
 HOME_SIZE = 128 << 20
+HOME_FILES = 16_384
+"""Files and folders; empty ones are the kernel's memory, which ending a process does not give back."""
 TOGETHER = MEMORY + HOME_SIZE
 """Bytes for a jail as a whole. One process that takes too much meets its own limit first, so that it ends
 with the same MemoryError on machines with control groups and without."""
@@ -274,6 +276,7 @@ def _start(course, isolation, folder, group, control, config):
         "file_size": FILE_SIZE,
         "open_files": OPEN_FILES,
         "home_size": HOME_SIZE,
+        "home_files": HOME_FILES,
     }
     home, course = ("/tmp", "/course") if apart else (folder, str(course))
     try:

@@ -285,7 +285,8 @@ class Prison:
     def _isolate(self):
         """Take namespaces of its own, and give up the warden's rights when they have furnished them."""
         _call("unshare", NEW_MOUNT)
-        _mount("tmpfs", "/tmp", "tmpfs", NOSUID | NODEV, f"size={self.config['home_size']},mode=1777")
+        room = f"size={self.config['home_size']},nr_inodes={self.config['home_files']},mode=1777"
+        _mount("tmpfs", "/tmp", "tmpfs", NOSUID | NODEV, room)
         for number, (_, target) in enumerate(_in_tmp(self.config)):
             os.makedirs(target, exist_ok=True)
             _mount(f"/covered/{number}", target, None, BIND | REC)
