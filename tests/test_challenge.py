@@ -47,6 +47,18 @@ def test_it_learns_and_answers_from_its_state_alone(halves):
     assert (answers == halves.labels).double().mean() > 0.95
 
 
+def test_a_network_that_needs_maps_in_reading_order_learns(halves):
+    class Flat(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.linear = nn.Conv2d(1, 4, 7, stride=7), nn.Linear(64, 2)
+
+        def forward(self, images):
+            return self.linear(self.conv(images).view(len(images), -1))
+
+    assert train_entry(Flat, {"epochs": 1}, halves).ended == "done"
+
+
 def test_with_time_to_spare_a_seed_decides_everything(halves):
     def noisy():
         return nn.Sequential(nn.Dropout(0.3), *tiny())

@@ -1,5 +1,6 @@
 import hashlib
 import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -46,6 +47,31 @@ def test_the_file_is_as_readable_as_any_other(tmp_path):
     with atomic_path(tmp_path / "atomic"):
         pass
     assert (tmp_path / "atomic").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_link_stays_one_and_permissions_stay(tmp_path):
+    real, link = tmp_path / "disk" / "run.pt", tmp_path / "run.pt"
+    real.parent.mkdir()
+    real.write_text("old")
+    real.chmod(0o600)
+    link.symlink_to(real)
+    with atomic_path(link) as temporary:
+        assert temporary.parent == real.parent  # a rename does not go from one disk to another
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    assert real.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_disk_without_permissions_and_a_name_as_long_as_may_be(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    path = tmp_path / ("n" * 250 + ".txt")
+    with atomic_path(path) as temporary:
+        temporary.write_text("whole")
+    assert path.read_text() == "whole"
 
 
 def test_checksums(tmp_path):

@@ -167,6 +167,20 @@ def test_an_error_names_its_setting(workers):
     assert quietly(fail, [1, 2], workers=workers) == [1, 2]  # and the next call works
 
 
+def test_an_error_that_cannot_be_copied_is_told():
+    class OwnError(Exception):
+        def __init__(self, name, size):
+            super().__init__(f"{name} is {size}")  # pickle would build it from this one text
+
+    def fail(seed):
+        if seed == 7:
+            raise OwnError("width", seed)
+
+    with pytest.raises(RuntimeError, match="OwnError: width is 7") as caught:
+        quietly(fail, [7, 8], workers=2)
+    assert "This happened in the run 7." in caught.value.__notes__
+
+
 def test_a_worker_that_dies_names_its_setting():
     def die(seed):
         if seed == 3:

@@ -48,17 +48,21 @@ def test_a_plain_photograph_is_read_as_pillow_reads_it(name):
     np.testing.assert_array_equal(as_array(photo(name)), expected)
 
 
-# EXIF 2.3, tag 0x0112: where the first row and the first column of the file belong in the picture.
-UPRIGHT = {
-    1: COLOR,
-    2: COLOR[:, ::-1],
-    3: COLOR[::-1, ::-1],
-    4: COLOR[::-1],
-    5: COLOR.transpose(1, 0, 2),
-    6: np.rot90(COLOR, -1),
-    7: np.rot90(COLOR, 2).transpose(1, 0, 2),
-    8: np.rot90(COLOR),
-}
+def upright(pixels):
+    """By EXIF 2.3, tag 0x0112: where the first row and the first column of the file belong in the picture."""
+    return {
+        1: pixels,
+        2: pixels[:, ::-1],
+        3: pixels[::-1, ::-1],
+        4: pixels[::-1],
+        5: pixels.transpose(1, 0, 2),
+        6: np.rot90(pixels, -1),
+        7: np.rot90(pixels, 2).transpose(1, 0, 2),
+        8: np.rot90(pixels),
+    }
+
+
+UPRIGHT = upright(COLOR)
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
@@ -69,6 +73,29 @@ def test_pictures_stand_upright(tmp_path, orientation, suffix):
     path = tmp_path / f"picture.{suffix}"
     Image.fromarray(COLOR).save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
     np.testing.assert_array_equal(as_array(photo(path)), UPRIGHT[orientation])
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "I;16"])
+def test_a_lying_tiff_of_any_mode_stands_upright(tmp_path, orientation, mode):
+    """Pillow maps the pixels of a named TIFF of these modes, and those of a lying one at a wrong width."""
+    image = Image.fromarray(GREY_16) if mode == "I;16" else Image.fromarray(COLOR).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for name, options in (("plain.tif", {}), ("lying.tif", {"exif": exif})):
+        image.save(tmp_path / name, **options)
+    plain, lying = (as_array(photo(tmp_path / name)) for name in ("plain.tif", "lying.tif"))
+    np.testing.assert_array_equal(lying, upright(plain)[orientation])
+
+
+@pytest.mark.parametrize("damage", [b"MM\0*", b"\xff" * 40])
+@pytest.mark.parametrize("suffix", ["png", "webp", "jpg"])
+def test_damaged_metadata_do_not_spoil_a_picture(tmp_path, damage, suffix):
+    path = tmp_path / f"picture.{suffix}"
+    Image.fromarray(COLOR).save(path, exif=b"Exif\0\0" + damage)
+    with Image.open(path) as image:
+        expected = np.array(image.convert("RGB"))
+    np.testing.assert_array_equal(as_array(photo(path)), expected)
 
 
 def big_endian(path):

@@ -53,12 +53,38 @@ def test_titles_of_two_lines_stay_between_the_rows():
         assert not drawn[max(0, round(top)) : round(bottom), max(0, round(left)) : round(right)].any()
 
 
+@pytest.mark.parametrize(
+    "images",
+    [
+        torch.ones(2, 1, 4, 6, dtype=torch.bfloat16),
+        [torch.ones(1, 4, 6), torch.ones(1, 4, 6)],
+        (np.ones((4, 6)), np.ones((4, 6))),
+        np.ones((2, 4, 6))[:, ::-1],
+    ],
+)
+def test_a_montage_takes_images_as_people_have_them(images):
+    ax = plots.montage(images, titles=torch.tensor([3, 5]))
+    assert int((ax.images[0].get_array() == 1).sum()) == 48
+    assert [text.get_text() for text in ax.texts] == ["3", "5"]
+
+
 def test_wrong_montages_are_refused():
+    for images in ([torch.zeros(1, 4, 4), torch.zeros(1, 4, 5)], [], "abc"):
+        with pytest.raises(ParameterError, match="of which no tensor can be made"):
+            plots.montage(images)
+    with pytest.raises(ParameterError, match="columns is 0; it must be a whole number"):
+        plots.montage(torch.zeros(2, 8, 8), columns=0)
     for shape in ((8, 8), (2, 4, 8, 8), (0, 1, 8, 8)):
         with pytest.raises(ParameterError, match="images have shape"):
             plots.montage(torch.zeros(shape))
     with pytest.raises(ParameterError, match="1 titles for 2 images"):
         plots.montage(torch.zeros(2, 8, 8), titles=["one"])
+
+
+def test_runs_are_a_list():
+    for runs in ([], History()):
+        with pytest.raises(ParameterError, match="they must be a list of histories"):
+            plots.learning_curves(runs, "train_loss", plt.subplots()[1])
 
 
 def test_learning_curves_show_mean_and_standard_error_over_runs():
@@ -98,6 +124,11 @@ def test_a_confusion_matrix_shows_counts_and_colours_the_mistakes():
     assert plots.confusion(torch.tensor([[8, 2, 0], [0, 5, 0], [1, 0, 0]]), ["a", "b", "c"], ax, "t") is ax
     assert sorted(text.get_text() for text in ax.texts) == ["1", "2", "5", "8"]
     np.testing.assert_allclose(ax.images[0].get_array(), [[0, 20, 0], [0, 0, 0], [100, 0, 0]])
+
+
+def test_classes_may_be_named_by_numbers():
+    ax = plots.confusion(torch.eye(3, dtype=torch.int64), range(3), plt.subplots()[1])
+    assert [text.get_text() for text in ax.get_xticklabels()] == ["0", "1", "2"]
 
 
 def test_a_confusion_matrix_of_another_shape_is_refused():

@@ -20,6 +20,7 @@ from cnnlib.data import Dataset, to_float
 from cnnlib.ground.errors import CheckpointError, DataError, ParameterError, Stopped
 from cnnlib.ground.progress import progress_bar
 from cnnlib.models import hooks
+from cnnlib.models.batch_norm import BatchNorm2d
 from cnnlib.train import evaluate, fit, predict, side_by_side, warmup_linear
 from cnnlib.train.checkpoint import load_checkpoint, save_checkpoint
 from cnnlib.train.run import History
@@ -53,7 +54,8 @@ def test_fit_learns_and_tells_its_history(blobs):
         *("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "lr", "seconds")
     ]
     assert len(history.step_losses) == 4 * 7
-    assert history["train_loss"][0] == pytest.approx(sum(history.step_losses[:7]) / 7)
+    *losses, last = history.step_losses[:7]
+    assert history["train_loss"][0] == pytest.approx((16 * sum(losses) + 4 * last) / 100)
     assert history["val_accuracy"][-1] == evaluate(model, blobs[100:]).accuracy > 0.9
     assert history.frame().index.tolist() == [1, 2, 3, 4]
     assert repr(history).startswith("History(4 epochs, 28 steps, train_loss 0.")
@@ -298,6 +300,34 @@ def test_a_diverging_run_stops(blobs, capsys):
     assert len(history.step_losses) < 50 * 8
     assert "no longer finite" in capsys.readouterr().out
     assert "diverged" in repr(history)
+
+
+class Plain:
+    """What some programs put in stdout's place: it writes, and knows nothing else of a file."""
+
+    text = ""
+
+    def write(self, text):
+        self.text += text
+
+    def flush(self):
+        pass
+
+
+@pytest.mark.parametrize("stdout", [None, Plain()])
+def test_training_goes_on_without_a_usual_stdout(blobs, monkeypatch, stdout):
+    monkeypatch.setattr(sys, "stdout", stdout)  # None: pythonw, and programs without a window
+    fit(make(), blobs, epochs=1, device="cpu")
+    side_by_side(abs, range(2), workers=1)
+    if stdout:
+        assert re.fullmatch(r"epoch 1: loss .*\n2 runs in .*\n", stdout.text)
+
+
+def test_a_signal_handler_of_another_program_stays(blobs, monkeypatch):
+    """Inside a program such as R, getsignal knows no handler, and signal cannot put it back."""
+    monkeypatch.setattr(signal, "getsignal", lambda number: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: pytest.fail("a handler was changed"))
+    quiet(make(), blobs, epochs=1)
 
 
 def test_the_progress_bar_goes_to_stdout(blobs, capsys):
@@ -1011,8 +1041,57 @@ def test_a_model_without_values_is_not_trained_or_asked(blobs):
     ):
         with pytest.raises(ParameterError, match=r'is on the device "meta".*to_empty'):
             use()
-    with pytest.raises(ParameterError, match=r'is on the device "meta".*to_empty'):
-        fit(make(), blobs, epochs=1, device="meta", progress=False)
+    model = make()
+    with pytest.raises(ParameterError, match='device is "meta", where nothing is computed'):
+        fit(model, blobs, epochs=1, device="meta", progress=False)
+    assert same(model, make())
+
+
+class ViewNet(nn.Module):
+    """As many people write it: `view` takes maps only as they lie in reading order."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.linear = nn.Conv2d(1, 6, 5), nn.Linear(6 * 12 * 12, 3)
+
+    def forward(self, x):
+        x = F.max_pool2d(self.conv(x), 2)
+        return self.linear(x.view(x.size(0), -1))
+
+
+def test_a_model_that_needs_maps_in_reading_order_is_trained_and_asked(blobs):
+    ours, plain = ViewNet(), ViewNet()
+    torch.testing.assert_close(predict(ours, blobs.images), plain(to_float(blobs.images)).detach())
+    quiet(ours, blobs, epochs=1, batch_size=len(blobs), optimizer=torch.optim.SGD)
+    order = torch.randperm(len(blobs), generator=torch.Generator().manual_seed(0))
+    F.cross_entropy(plain(to_float(blobs.images[order])), blobs.labels[order]).backward()
+    torch.optim.SGD(plain.parameters(), lr=0.01).step()
+    assert same(ours, plain)
+    with pytest.raises(ParameterError, match=r"cannot take images of shape \(4, 1, 20, 20\).*takes one size"):
+        predict(ours, blobs.images[:4, :, :20, :20])
+
+
+def test_an_optimizer_may_go_over_the_parameters_twice(blobs):
+    def optimizer(parameters, lr):
+        decayed = [p for p in parameters if p.ndim > 1]
+        others = [p for p in parameters if p.ndim == 1]
+        return torch.optim.SGD([{"params": decayed, "weight_decay": 0.1}, {"params": others}], lr=lr)
+
+    model, before = make(), make()
+    quiet(model, blobs, epochs=1, optimizer=optimizer)
+    assert not any(torch.equal(p, q) for p, q in zip(model.parameters(), before.parameters(), strict=True))
+
+
+def test_frozen_batch_normalisation_keeps_its_statistics(blobs):
+    torch.manual_seed(0)
+    frozen = nn.Sequential(nn.Conv2d(1, 4, 5), nn.BatchNorm2d(4), BatchNorm2d(4)).requires_grad_(False)
+    free = nn.BatchNorm2d(4)
+    before = copy.deepcopy(frozen)
+    model = nn.Sequential(frozen, free, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    quiet(model, blobs, epochs=1)
+    assert same(frozen, before)
+    assert free.num_batches_tracked > 0
 
 
 def test_settings_are_a_list():

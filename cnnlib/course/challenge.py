@@ -24,7 +24,7 @@ from torch import nn
 from cnnlib.data import batches, to_float
 from cnnlib.ground.env import own_randomness
 from cnnlib.ground.errors import ParameterError, check_positive, check_whole
-from cnnlib.models.hooks import channels_last
+from cnnlib.models.hooks import quick_layout
 from cnnlib.models.layers import Normalize
 from cnnlib.models.simple import SimpleCNN
 from cnnlib.train import predict
@@ -195,7 +195,7 @@ def _learn(model, chosen, train, seed, spent):
         optimizer = torch.optim.Adam(parameters, **options)
     total = chosen["epochs"] * math.ceil(len(train) / chosen["batch_size"])
     order, steps = torch.Generator().manual_seed(seed), 0
-    with channels_last(model):
+    with quick_layout(model, train.images[:2]):
         model.train()
         for _ in range(chosen["epochs"]):
             for images, labels in batches(train, chosen["batch_size"], order):

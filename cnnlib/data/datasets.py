@@ -164,7 +164,7 @@ def read_csv(path=None):
     pixel1 … pixel784, 1x1 … 28x28, 0 … 783 or 1 … 784, or no header at all, the label first; an index as the
     first column; commas, semicolons, tabs or bars, at the end of a row too; floats such as
     7.0, or 7,0 in quotation marks or between semicolons; Excel's first line "sep=;"; NumPy's savetxt, with
-    spaces; compressed files, .csv.gz or .csv.zip.
+    spaces; files compressed by gzip, bzip2, xz or zip, whatever they are called.
 
     Args:
         path: the CSV file. Default: `data/mnist.csv`, which is written from MNIST's first 42,000
@@ -175,15 +175,21 @@ def read_csv(path=None):
 
     Raises:
         ParameterError: `path` is no path.
-        DataError: the file is missing, empty, truncated, has other columns, a value that is not a
-            whole number, a pixel outside 0 to 255 or a label outside 0 to 9, pixels scaled to 0–1, or no
-            labels. The message names the file, the data row (counted from 1), the column, the value, the
-            rule and the way out.
+        DataError: the file is missing (the default: and cannot be written), empty, truncated, has other
+            columns, a value that is not a whole number, a pixel outside 0 to 255 or a label outside 0 to 9,
+            pixels scaled to 0–1, or no labels. The message names the file, the data row (counted from 1,
+            empty ones left out), the column, the value, the rule and the way out.
     """
     if path is None:
         path = DATA / "mnist.csv"
         if not path.exists():
-            write_csv(load("mnist")[:CSV_ROWS], path)
+            try:
+                write_csv(load("mnist")[:CSV_ROWS], path)
+            except OSError as error:
+                raise DataError(
+                    f"{path} is not there yet and cannot be written ({error.strerror}); write it elsewhere, "
+                    "write_csv(load('mnist')[:42_000], 'mnist.csv'), and read that: read_csv('mnist.csv')"
+                ) from None
         table = formats.read_table(path, "Delete it: it is written anew on the next read.", rows=CSV_ROWS)
     else:
         way_out = 'Use the "Digit Recognizer" train.csv, or a file that cnnlib.data.write_csv wrote.'
@@ -213,7 +219,7 @@ def write_csv(data, path):
     if lowest < 0 or highest > 9:
         raise DataError(f"labels go from {lowest} to {highest}; the table holds labels from 0 to 9")
     labels = data.labels.to(torch.uint8).unsqueeze(1)
-    formats.write_table(torch.cat([labels, data.images.flatten(1)], dim=1), path)  # (N, 785)
+    formats.write_table(torch.cat([labels, data.images.flatten(1)], dim=1).cpu(), path)  # (N, 785)
 
 
 def split(data, val_size, seed=0):

@@ -138,8 +138,10 @@ def _parse(path):
 
     # The first row as text: it may hold values, and pandas renames those of a header that come twice.
     text = {"header": None, "nrows": 1, "dtype": str, "keep_default_na": False}
-    line = pd.read_csv(path, sep=";", **text).iat[0, 0]
-    form = {"skipinitialspace": True, "skiprows": int(line.lower().startswith("sep="))}  # Excel's, to itself
+    packed = {"compression": _compression(path)}
+    line = pd.read_csv(path, sep=";", **text, **packed).iat[0, 0]
+    excel = line.lower().startswith("sep=")  # a line that it writes to itself
+    form = packed | {"skipinitialspace": True, "skiprows": int(excel)}
     # Commas come late, for they may be the numbers' own; and many a text that is no table holds a space.
     for form["sep"], least in ((";", 2), ("\t", 2), ("|", 2), (",", 2), (" ", 784), (",", 1)):
         first = pd.read_csv(path, **text, **form)
@@ -157,11 +159,25 @@ def _parse(path):
         table = pd.concat([table.index.to_frame(index=False), table.reset_index(drop=True)], axis=1)
     if table.iloc[:, len(names) :].isna().all(axis=None):  # what follows the last separator
         table = table.iloc[:, : len(names)]
+    if table.tail(1).isna().all(axis=None):  # Excel leaves rows behind that hold separators only
+        table = table.dropna(how="all").reset_index(drop=True)
     if not has_header and len(names) in (784, 785):
         names = COLUMNS[-len(names) :]
     elif names[0] in ("", "id", "imageid", "index", "unnamed: 0"):
         names, table = names[1:], table.iloc[:, 1:]
     return table, names, has_header
+
+
+def _compression(path):
+    """Return how a file is packed, as it begins: browsers unpack some and leave their names as they were."""
+    if ".tar" in path.name:
+        return "infer"
+    with path.open("rb") as file:
+        start = file.read(60)
+    kinds = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"(\xb5/\xfd": "zstd"}
+    if b".xml" not in start:  # an archive of zip that begins with such a file is a workbook of Excel
+        kinds |= {b"PK\3\4": "zip", b"PK\5\6": "zip"}
+    return next((kind for first, kind in kinds.items() if start.startswith(first)), None)
 
 
 def _with_points(column):

@@ -191,7 +191,7 @@ def _read(path, color, least=None):
     A file of which only `least` pixels a side are needed may be decoded at a half, a quarter or an eighth of
     its size, which JPEG allows: several times as fast for a telephone's pictures.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with warnings.catch_warnings():
@@ -200,12 +200,15 @@ def _read(path, color, least=None):
             warnings.simplefilter("ignore")
             if not Path(path).stat().st_size:
                 raise DataError("it is empty; copy or download it once more, or take it away")
-            with Image.open(path) as image:
+            # Of a file with a name Pillow maps the pixels, and those of a lying TIFF at a wrong width.
+            with open(path, "rb") as file, Image.open(file) as image:
                 if least is not None:
                     image.draft(None, (least, least))
-                return _flatten(_eight_bits(ImageOps.exif_transpose(image)), color)
+                return _flatten(_eight_bits(_upright(image)), color)
     except Image.DecompressionBombError:
         problem = f"it has more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels; scale it down"
+    except Image.UnidentifiedImageError:
+        problem = "it is of no format that Pillow knows; open and save it as PNG or JPEG"
     except DataError as error:
         problem = str(error)
     except OSError as error:
@@ -215,6 +218,21 @@ def _read(path, color, least=None):
     except Exception as error:  # a damaged file ends in whatever error its decoder stumbles over
         problem = f"{str(error).strip() or type(error).__name__}; open and save it as PNG or JPEG"
     raise DataError(f"{path} cannot be read as an image: {problem}")
+
+
+def _upright(image):
+    """Turn an image as its EXIF orientation says; metadata that is damaged says nothing."""
+    from PIL import ExifTags, Image
+
+    image.load()  # this turns a TIFF
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except Exception:  # ImageOps.exif_transpose would refuse the whole picture
+        return image
+    turns = ("FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM")  # for 2, 3, 4 …
+    turns += ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
+    turn = dict(enumerate(turns, start=2)).get(orientation)
+    return image.transpose(Image.Transpose[turn]) if turn else image
 
 
 def _eight_bits(image):

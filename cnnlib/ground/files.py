@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cnnlib.ground.env import ROOT, no_course
@@ -32,7 +32,8 @@ def atomic_path(path):
     """Yield a temporary path beside `path`; when the block ends well, rename it to `path`.
 
     A reader sees the old file or the new one, never half of one: a rename within a folder is atomic.
-    When the block raises, the temporary file is removed and `path` stays as it was.
+    When the block raises, the temporary file is removed and `path` stays as it was. Of a symbolic link the
+    file that it points to is replaced. A file that was there before keeps its permissions.
 
     Args:
         path: where the finished file belongs; its folder is created when missing.
@@ -41,10 +42,13 @@ def atomic_path(path):
         OSError: the folder cannot be created or written.
     """
     path = Path(path)
+    if path.is_symlink():  # a rename would put the file in the link's place
+        path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     # The suffix is kept because writers such as pandas look at it, and there is one because torch takes what
     # precedes the last point for a name, which ".run-x" has not.
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix or ".tmp")
+    name = {"prefix": f".{path.stem[:50]}-", "suffix": path.suffix or ".tmp"}  # not longer than systems take
+    handle, name = tempfile.mkstemp(dir=path.parent, **name)
     os.close(handle)
     temporary = Path(name)
     try:
@@ -53,7 +57,9 @@ def atomic_path(path):
             os.fsync(file.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes files that only their owner can read
+        # mkstemp makes files that only their owner can read.
+        with suppress(OSError):  # some network drives and memory cards refuse it
+            temporary.chmod(path.stat().st_mode if path.exists() else 0o666 & ~umask)
         temporary.replace(path)
     except OSError as error:
         if error.filename is None:  # "No space left on device", where?

@@ -27,18 +27,23 @@ def progress_bar(total, unit, *, show=True, done=0, title=None):
         done: steps that were made before.
         title: words before the bar.
     """
-    caught = isinstance(sys.stdout, io.StringIO)
+    caught = sys.stdout is None or isinstance(sys.stdout, io.StringIO)  # pythonw has no stdout
     options = {"total": total, "unit": unit, "initial": done, "desc": title, "disable": not show or caught}
     options |= {"bar_format": FORMAT, "miniters": 1, "leave": False}
     if _rewrites(sys.stdout):
-        width = shutil.get_terminal_size().columns - 1 if sys.stdout.isatty() else LONGEST
+        width = shutil.get_terminal_size().columns - 1 if _is_terminal(sys.stdout) else LONGEST
         return _Bar(file=sys.stdout, ncols=width, mininterval=0.5, delay=0.5, **options)
     return _Lines(file=io.StringIO(), ncols=LONGEST, mininterval=LOG_SECONDS, **options)
 
 
 def _rewrites(stream):
     """Tell whether a line of a stream can be written over: in a terminal and in a notebook."""
-    return stream.isatty() or type(stream).__module__.startswith("ipykernel")
+    return _is_terminal(stream) or type(stream).__module__.startswith("ipykernel")
+
+
+def _is_terminal(stream):
+    """Tell whether a stream is a terminal; what other programs put in stdout's place may not know."""
+    return hasattr(stream, "isatty") and stream.isatty()
 
 
 class _Bar(tqdm):

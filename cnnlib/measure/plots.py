@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, check_whole, first_line
 from cnnlib.measure.metrics import wilson_interval
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -39,10 +39,11 @@ def montage(images, titles=None, columns=10, ax=None, title=""):
     """Draw images side by side on one Axes.
 
     Args:
-        images: (N, H, W), (N, 1, H, W) or (N, 3, H, W), uint8 or float. Grey float images share one
-            scale, from their lowest to their highest value; colour floats must lie between 0 and 1.
-        titles: N strings shown above the images, or None.
-        columns: images a row.
+        images: (N, H, W), (N, 1, H, W) or (N, 3, H, W), uint8 or float; or a list of N images. Grey float
+            images share one scale, from their lowest to their highest value; colour floats must lie between 0
+            and 1.
+        titles: N strings or numbers shown above the images, or None.
+        columns: images a row, at least 1.
         ax: Axes to draw on; default: a new figure as large as the images need.
         title: the Axes' title.
 
@@ -50,13 +51,15 @@ def montage(images, titles=None, columns=10, ax=None, title=""):
         matplotlib.axes.Axes
 
     Raises:
-        ParameterError: another shape, no images, or not one title an image.
+        ParameterError: another shape, images of several shapes, no images, not one title an image, or
+            `columns` below 1.
     """
-    tiles = torch.as_tensor(images).detach().cpu()
+    tiles, columns = _tensor(images), check_whole("columns", columns)
     if tiles.ndim == 3:
         tiles = tiles.unsqueeze(1)
     if tiles.ndim != 4 or not len(tiles) or tiles.shape[1] not in (1, 3):
         raise ParameterError(f"images have shape {tuple(tiles.shape)}; they must be (N, 1 or 3, H, W), N > 0")
+    titles = titles.tolist() if isinstance(titles, torch.Tensor) else titles
     if titles is not None and len(titles) != len(tiles):
         raise ParameterError(f"there are {len(titles)} titles for {len(tiles)} images")
     n, channels, height, width = tiles.shape
@@ -84,6 +87,22 @@ def montage(images, titles=None, columns=10, ax=None, title=""):
     return ax
 
 
+def _tensor(images):
+    """Return images, a tensor, an array or a list of them, as a tensor on the CPU that NumPy can take."""
+    try:
+        if isinstance(images, (list, tuple)):
+            images = torch.stack([torch.as_tensor(each) for each in images])
+        if isinstance(images, np.ndarray):
+            images = np.ascontiguousarray(images)  # of one that was turned round torch makes no tensor
+        tiles = torch.as_tensor(images).detach().cpu()
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ParameterError(
+            f"images are a {type(images).__name__} of which no tensor can be made ({first_line(error)}); "
+            "give a tensor (N, 1 or 3, H, W), or a list of images of one shape"
+        ) from None
+    return tiles.float() if tiles.dtype == torch.bfloat16 else tiles
+
+
 def learning_curves(runs, column, ax, label=None, percent=False):
     """Draw a column of histories against the epoch: the mean over runs, and a band of one standard error.
 
@@ -97,7 +116,12 @@ def learning_curves(runs, column, ax, label=None, percent=False):
 
     Returns:
         matplotlib.axes.Axes
+
+    Raises:
+        ParameterError: no runs, one alone, or no such column.
     """
+    if not isinstance(runs, (list, tuple)) or not runs:
+        raise ParameterError(f"runs are {runs!r:.80}; they must be a list of histories: [history]")
     columns = [run[column] for run in runs]
     epochs = min(map(len, columns))
     values = np.array([each[:epochs] for each in columns]) * (100 if percent else 1)  # (runs, epochs)
@@ -159,7 +183,7 @@ def confusion(matrix, class_names, ax, title=""):
 
     Args:
         matrix: (K, K) int, row = label, column = prediction; see `cnnlib.measure.metrics.confusion_matrix`.
-        class_names: K strings.
+        class_names: K names, strings or numbers.
         ax: Axes to draw on, about 5 × 5 inches for 10 classes.
         title: the Axes' title.
 
@@ -169,7 +193,7 @@ def confusion(matrix, class_names, ax, title=""):
     Raises:
         ParameterError: the matrix is not square, or there is not one name a class.
     """
-    counts = np.asarray(matrix)
+    counts, class_names = np.asarray(matrix), list(map(str, class_names))
     if counts.ndim != 2 or counts.shape[0] != counts.shape[1] or len(class_names) != len(counts):
         raise ParameterError(
             f"the matrix has shape {counts.shape} and there are {len(class_names)} class names; it must be "

@@ -2,7 +2,7 @@
 
 import difflib
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
@@ -262,6 +262,19 @@ def evaluation(model):
             module.training = training
 
 
+def train_mode(model):
+    """Put a model into training mode, but for frozen layers that keep running statistics.
+
+    In training mode these would move with every batch, which `requires_grad_(False)` does not prevent, away
+    from those that the weights were learned with.
+    """
+    model.train()
+    for layer in model.modules():
+        learns = [parameter.requires_grad for parameter in layer.parameters(recurse=False)]
+        if learns and not any(learns) and getattr(layer, "running_mean", None) is not None:
+            layer.eval()
+
+
 def check_gradients(caller):
     """Refuse to go on where autograd is switched off; `caller` is the function that needs it."""
     if torch.is_inference_mode_enabled() or not torch.is_grad_enabled():
@@ -286,6 +299,21 @@ def gradients(model):
             )
     with torch.inference_mode(False), torch.enable_grad():
         yield
+
+
+def quick_layout(model, images):
+    """Return `channels_last`, or, where a model does not run in it, a context that changes nothing.
+
+    In that layout maps do not lie in reading order, and `maps.view(len(maps), -1)`, as many people write it,
+    fails. A pass over a few images shows it.
+    """
+    with channels_last(model), evaluation(model), torch.no_grad():
+        try:
+            run(model, images)
+        except ParameterError as error:
+            if "view size is not compatible" in str(error):
+                return nullcontext()
+    return channels_last(model)
 
 
 @contextmanager

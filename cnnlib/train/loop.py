@@ -36,6 +36,8 @@ from cnnlib.models.hooks import (
     check_tensor,
     check_values,
     evaluation,
+    quick_layout,
+    train_mode,
 )
 from cnnlib.models.hooks import run as run_model
 from cnnlib.train.checkpoint import (
@@ -136,9 +138,18 @@ def _logits(model, images, batch_size, device=None):
     check_model(model)
     batch_size = check_whole("batch_size", batch_size)
     _check_scale(images)
-    # Not inference_mode: what is made in it, such as the weights of lazy layers, can never be trained.
-    with channels_last(model), evaluation(model), torch.no_grad():
-        return torch.cat([_chunk(model, chunk, device) for chunk in images.split(batch_size)])
+
+    def all_chunks():
+        # Not inference_mode: what is made in it, such as the weights of lazy layers, can never be trained.
+        with evaluation(model), torch.no_grad():
+            return torch.cat([_chunk(model, chunk, device) for chunk in images.split(batch_size)])
+
+    try:
+        with channels_last(model):
+            return all_chunks()
+    except ParameterError:
+        with quick_layout(model, images[:2]):  # the same error, or no longer
+            return all_chunks()
 
 
 def _chunk(model, images, device):
@@ -221,7 +232,8 @@ def fit(
     and ends with the very same weights as a run that was never stopped, wherever it was killed.
 
     Args:
-        model: images (N, C, H, W) float 0–1 → logits (N, K). It is moved to the device.
+        model: images (N, C, H, W) float 0–1 → logits (N, K). It is moved to the device. What is frozen
+            (`requires_grad_(False)`) stays as it is, the running statistics of batch normalisations too.
         train: Dataset, not empty.
         val: Dataset measured after each epoch, not empty, or None.
         epochs: passes over `train`, at least 1.
@@ -283,6 +295,8 @@ def fit(
             raise ParameterError(f"checkpoint_steps is {checkpoint_steps}; it needs the path of a checkpoint")
     check_gradients("fit")
     device = best_device(device)
+    if device.type == "meta":  # a model that is moved there has lost its values
+        raise ParameterError('device is "meta", where nothing is computed; name another, such as "cpu"')
     model.to(device)
     if isinstance(loss, torch.nn.Module):
         loss.to(device)
@@ -290,9 +304,11 @@ def fit(
     _check_logits(model, train, val)
     _check_last_batch(model, train, batch_size, device)
 
+    layout = quick_layout(model, train.images[:2])
     steps_per_epoch = math.ceil(len(train) / batch_size)
     with DeferredInterrupt() as early:  # torch's first optimizer imports much, of which half would be no use
-        built = _build("optimizer", optimizer, model.parameters(), lr=lr)
+        # A list, not a generator: who sorts the parameters into groups goes over them several times.
+        built = _build("optimizer", optimizer, list(model.parameters()), lr=lr)
     if early.requested:
         raise Stopped("Stopped before the first step.", History())
     _check_optimizer(built, learned)
@@ -327,7 +343,7 @@ def fit(
     begun_anew = checkpoint is not None and not Path(checkpoint).exists()
     with (
         _no_trace(run, checkpoint if begun_anew else None),
-        channels_last(model),
+        layout,
         own_randomness(seed, device),
         DeferredInterrupt() as interrupt,
     ):
@@ -344,7 +360,7 @@ def fit(
             shown = not bar.disable
             while run.epoch < epochs and not (interrupt.requested or history.diverged):
                 started = time.perf_counter()
-                model.train()
+                train_mode(model)
                 for images, labels in islice(batches(train, batch_size, order), run.step, None):
                     run.learn(images, labels)
                     bar.update()
@@ -354,7 +370,7 @@ def fit(
                         save()
                 if run.step == steps_per_epoch and not history.diverged:
                     score = None if val is None else evaluate(model, val, loss)
-                    run.finish_epoch(len(train), score, time.perf_counter() - started)
+                    run.finish_epoch(len(train), batch_size, score, time.perf_counter() - started)
                     bar.set_postfix_str(_summary(history.epochs[-1]))
                     save()
         run.read_losses()
@@ -475,7 +491,7 @@ def _check_last_batch(model, train, batch_size, device):
         return
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}  # it may change these
     with evaluation(model), own_randomness(0, device), torch.no_grad():
-        model.train()
+        train_mode(model)
         try:
             torch.func.functional_call(model, buffers, as_input(model, train.images[:1]))
         except ValueError as error:  # torch's "Expected more than 1 value per channel", or a ParameterError

@@ -151,7 +151,7 @@ def _shown(settings, bar):
 def _in_workers(call, settings, workers, bar):
     """Return [(result, what it printed)], from several processes."""
     executor = _executor(workers)
-    futures = {executor.submit(_one_thread, call, i, s): i for i, s in enumerate(settings)}
+    futures = {executor.submit(_in_worker, call, i, s): i for i, s in enumerate(settings)}
     found = {}
     waiting = set(futures)
     try:
@@ -192,7 +192,7 @@ def _import_compiler():
 def _alone(call, i, setting):
     executor = _executor(1)
     try:
-        return _named(setting, executor.submit(_one_thread, call, i, setting).result)
+        return _named(setting, executor.submit(_in_worker, call, i, setting).result)
     except BrokenProcessPool:
         raise RunFailed(
             f"the process of the run {setting!r} died, and once more when it ran alone: "
@@ -200,6 +200,18 @@ def _alone(call, i, setting):
         ) from None
     except BaseException:
         executor.shutdown(wait=True, kill_workers=True)
+        raise
+
+
+def _in_worker(call, position, setting):
+    """Make one run, whose error must come back: one that cannot be copied would break the pool."""
+    try:
+        return _one_thread(call, position, setting)
+    except Exception as error:
+        try:
+            pickle.loads(cloudpickle.dumps(error))
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
         raise
 
 

@@ -20,7 +20,7 @@ class History:
     Attributes:
         epochs: one dict a finished epoch: epoch, train_loss, train_accuracy, val_loss, val_accuracy
             (both absent without a validation set), lr (of its last step), seconds. The training
-            numbers are means over the epoch's batches, taken while the weights changed.
+            numbers are means over the epoch's images, taken while the weights changed.
         step_losses: the loss of every step.
         interrupted: whether a person stopped the run early; the model keeps what it had learned.
         diverged: whether the loss stopped being finite, which ends a run.
@@ -98,12 +98,13 @@ class TrainingRun:
         self.history.step_losses += values
         self.history.diverged |= not all(map(math.isfinite, values))
 
-    def finish_epoch(self, images, score, seconds):
+    def finish_epoch(self, images, batch_size, score, seconds):
         self.read_losses()
-        losses = self.history.step_losses[-self.step :]
+        *losses, last = self.history.step_losses[-self.step :]
+        rest = images - batch_size * len(losses)  # the last batch may be smaller, and counts as much less
         record = {
             "epoch": self.epoch + 1,
-            "train_loss": sum(losses) / len(losses),
+            "train_loss": (batch_size * sum(losses) + rest * last) / images,
             "train_accuracy": int(self.correct) / images,
         }
         if score is not None:
@@ -175,8 +176,10 @@ class DeferredInterrupt:
     requested = False
 
     def __enter__(self):
-        # Only the main thread may handle signals; elsewhere an interrupt does what it always does.
+        # Only the main thread may handle signals, and only a handler of Python's can be put back: inside
+        # another program, such as R, it may be None. There an interrupt does what it always does.
         self.main = threading.current_thread() is threading.main_thread()
+        self.main = self.main and signal.getsignal(signal.SIGINT) is not None
         if self.main:
             self.previous = signal.signal(signal.SIGINT, self.handle)
         return self
