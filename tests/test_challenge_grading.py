@@ -286,8 +286,9 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.stdout", printed)
         patch.setattr(leaderboard, "SIZES", (2_000, 1_000))
-        options = ["-o", str(folder / "out"), "--roster", str(folder / "roster.csv")]
-        status = main(["challenge", str(what), *options, "--seconds", "2", "--seed", "1", "-j", "2"])
+        patch.chdir(folder)  # folders are named as people name them
+        options = ["-o", "out", "--roster", "roster.csv"]
+        status = main(["challenge", what.name, *options, "--seconds", "2", "--seed", "1", "-j", "2"])
     assert status == 0
     return printed.getvalue(), folder / "out", what
 

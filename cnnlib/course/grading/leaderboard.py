@@ -185,7 +185,8 @@ def _decide_all(output, run, lesson, asked, executor, progress):
                 warden = free.get_nowait()
             except queue.Empty:
                 group = undo.enter_context(jail.memory_group())
-                warden = jail.Warden(output / "course", run["isolation"], group, modules)
+                course = (output / "course").resolve()  # a warden runs in another folder
+                warden = jail.Warden(course, run["isolation"], group, modules)
                 undo.enter_context(warden)
             found = entries.decide(warden, setup, cells, drawn)
             free.put(warden)  # not where it failed
