@@ -313,6 +313,12 @@ TABLES = {
     "old Mac's line ends": lambda data, path: path.write_text(
         as_frame(data).to_csv(index=False).replace("\n", "\r"), newline=""
     ),
+    "Excel's Unicode Text": lambda data, path: path.write_text(
+        as_frame(data).to_csv(index=False, sep="\t").replace("\n", "\r\n"), encoding="utf-16", newline=""
+    ),
+    "UTF-16 in the other order of bytes": lambda data, path: path.write_bytes(
+        b"\xfe\xff" + as_frame(data).to_csv(index=False, header=False).encode("utf-16-be")
+    ),
     "an index": lambda data, path: as_frame(data).to_csv(path),
     "Excel's first line": lambda data, path: path.write_text(
         "sep=;\n" + as_frame(data).to_csv(index=False, sep=";")
@@ -416,7 +422,7 @@ def test_a_table_is_named_by_a_path(table, blobs, tmp_path, monkeypatch):
 
 
 def test_text_of_another_encoding_is_named(table):
-    table.write_text(table.read_text(), encoding="utf-16")
+    table.write_text("é" + table.read_text(), encoding="latin-1")
     with pytest.raises(DataError, match="is not a text file in UTF-8"):
         read_csv(table)
 
@@ -616,7 +622,8 @@ def test_scaled_pixels_with_decimal_commas_and_a_lone_first_line_are_explained(b
     (tmp_path / "lone.csv").write_text("sep=;\n")
     with pytest.raises(DataError, match="is empty"):
         read_csv(tmp_path / "lone.csv")
-    (tmp_path / "wide.csv").write_text(as_frame(blobs).to_csv(index=False), encoding="utf-16")
+    wide = as_frame(blobs).to_csv(index=False).encode("utf-16")
+    (tmp_path / "wide.csv").write_bytes(wide[:-1])  # cut off
     with pytest.raises(DataError, match="save it anew as “CSV UTF-8”"):
         read_csv(tmp_path / "wide.csv")
 

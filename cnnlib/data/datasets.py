@@ -163,8 +163,9 @@ def read_csv(path=None):
     Other people's forms are read too: the label (or class) first or last; pixels named pixel0 … pixel783,
     pixel1 … pixel784, 1x1 … 28x28, 0 … 783 or 1 … 784, or no header at all, the label first; an index as the
     first column; commas, semicolons, tabs or bars, at the end of a row too; floats such as
-    7.0, or 7,0 in quotation marks or between semicolons; Excel's first line "sep=;"; NumPy's savetxt, with
-    spaces; files compressed by gzip, bzip2, xz or zip, whatever they are called.
+    7.0, or 7,0 in quotation marks or between semicolons; Excel's first line "sep=;", and its "Unicode
+    Text" (UTF-16); NumPy's savetxt, with spaces; files compressed by gzip, bzip2, xz or zip, whatever they
+    are called.
 
     Args:
         path: the CSV file. Default: `data/mnist.csv`, which is written from MNIST's first 42,000

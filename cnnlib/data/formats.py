@@ -1,5 +1,7 @@
 """The two file formats of the data: MNIST's IDX and tables like Kaggle's, each checked while it is read."""
 
+import codecs
+import functools
 import lzma
 import math
 import operator
@@ -139,12 +141,13 @@ def _parse(path):
     # The first row as text: it may hold values, and pandas renames those of a header that come twice.
     text = {"header": None, "nrows": 1, "dtype": str, "keep_default_na": False}
     packed = {"compression": _compression(path)}
-    line = pd.read_csv(path, sep=";", **text, **packed).iat[0, 0]
+    read = functools.partial(pd.read_csv, path, encoding=_encoding(path))
+    line = read(sep=";", **text, **packed).iat[0, 0]
     excel = line.lower().startswith("sep=")  # a line that it writes to itself
     form = packed | {"skipinitialspace": True, "skiprows": int(excel)}
     # Commas come late, for they may be the numbers' own; and many a text that is no table holds a space.
     for form["sep"], least in ((";", 2), ("\t", 2), ("|", 2), (",", 2), (" ", 784), (",", 1)):
-        first = pd.read_csv(path, **text, **form)
+        first = read(**text, **form)
         if first.shape[1] >= least:
             break
     names = first.iloc[0].str.lstrip("#").str.strip().str.lower().tolist()  # NumPy writes "# label"
@@ -152,7 +155,7 @@ def _parse(path):
         names.pop()
     numbers = pd.to_numeric(pd.Series(names).str.replace(",", "."), errors="coerce")
     has_header = numbers.isna().any() or names in _layouts()
-    table = pd.read_csv(path, header=0 if has_header else None, low_memory=False, **form)
+    table = read(header=0 if has_header else None, low_memory=False, **form)
     if len(table.select_dtypes("number").columns) < table.shape[1]:  # text, or numbers with decimal commas?
         table = table.apply(_with_points)
     if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for an index
@@ -178,6 +181,12 @@ def _compression(path):
     if b".xml" not in start:  # an archive of zip that begins with such a file is a workbook of Excel
         kinds |= {b"PK\3\4": "zip", b"PK\5\6": "zip"}
     return next((kind for first, kind in kinds.items() if start.startswith(first)), None)
+
+
+def _encoding(path):
+    """Return the encoding that a file's first bytes name; Excel's "Unicode Text" is UTF-16."""
+    with path.open("rb") as file:
+        return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8"
 
 
 def _with_points(column):
