@@ -233,6 +233,20 @@ class Odd(nn.Module):
         return self.scale * self.norm(self.tied(self.twice(self.twice(images))))
 
 
+def test_a_marked_place_costs_nothing():
+    class Marked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, images):
+            with torch.profiler.record_function("stem"):
+                return self.conv(images)
+
+    for model in (Marked(), nn.DataParallel(nn.Conv2d(3, 4, 3))):
+        assert count_macs(model, (3, 8, 8)) == 4 * 6 * 6 * 3 * 3 * 3
+
+
 def test_the_table_adds_up_whatever_the_model_does():
     model = Odd()
     table = summary(model, (4, 8, 8))

@@ -170,7 +170,7 @@ def _macs(call, operation, output, args):
         case name if name.startswith("_scaled_dot_product"):  # (…, L, E), (…, S, E), (…, S, V) → (…, L, V)
             query, key = args[:2]
             return key.shape[-2] * (query.numel() + output[0].numel())
-        case name if operation.namespace not in ("aten", "prim", "prims") or _HIDDEN_PRODUCTS.search(name):
+        case name if operation.namespace not in _OWN or _HIDDEN_PRODUCTS.search(name):
             raise ParameterError(
                 f"layer {call.name!r} ({type(call.layer).__name__}) computes {operation.name()}, whose "
                 "multiply–adds are unknown; give the layer a method macs(output) that returns them"
@@ -178,6 +178,8 @@ def _macs(call, operation, output, args):
     return 0
 
 
+_OWN = ("aten", "prim", "prims", "profiler")
+"""Where PyTorch's operations are, and those that `torch.profiler.record_function` marks a place by."""
 _HIDDEN_PRODUCTS = re.compile(
     "(^|_)((b|add)*mm|conv(olution|[123]d)?|linear|trilinear|rnn|lstm|gru|attention|transformer|cdist|fft_[cr]2[cr])(_|$)"
 )
