@@ -816,6 +816,8 @@ def test_the_gradebook_command_reads_overrides(quick, tmp_path, capsys):
     assert column(tmp_path / "run" / "gradebook.csv", "score") == {"ann": "2"}
     assert main(["gradebook", str(tmp_path)]) == 2
     assert "holds no run" in capsys.readouterr().err
+    assert main(["gradebook", str(tmp_path / "run"), "-o", str(tmp_path / "in")]) == 2
+    assert capsys.readouterr().err == f"cnnlib: {tmp_path / 'in'}: Is a directory\n"
 
 
 def test_one_notebook_is_graded_on_the_command_line(quick, tmp_path, capsys):

@@ -484,7 +484,8 @@ def main(arguments=None):
         print(f"cnnlib: {error.args[0][0][2]}", file=sys.stderr)
         return 2
     except OSError as error:  # such as a disk that is full, or a folder that is not ours
-        told = f"{error.filename}: {error.strerror}" if error.filename and error.strerror else error
+        place = error.filename2 or error.filename  # what a temporary file was to become
+        told = f"{place}: {error.strerror}" if place and error.strerror else error
         print(f"cnnlib: {told}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
