@@ -465,11 +465,25 @@ def test_what_is_folded_and_outputs_keep_their_distance(visit, page):
     assert tab.evaluate(TOUCHING, "section > details, .cell_output > *") == []
 
 
-def test_a_table_of_four_columns_has_room_for_sentences_on_a_phone(visit):
-    tab = visit("notebooks/07_architectures_modern.html")
-    cells = tab.locator("table.docutils:has(th:nth-child(4)) td + td").all()
+@pytest.mark.parametrize(
+    ("page", "selector"),
+    [
+        ("notebooks/07_architectures_modern.html", "table.docutils:has(th:nth-child(4)) td + td"),
+        ("data/README.html", "#photographs td + td"),
+    ],
+)
+def test_a_table_that_scrolls_on_a_phone_has_room_for_sentences(visit, page, selector):
+    cells = visit(page).locator(selector).all()
     assert cells
     assert min(cell.bounding_box()["width"] for cell in cells) >= 140
+
+
+def test_checksums_leave_room_for_what_a_file_is(visit):
+    tab = visit("data/README.html")
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    assert tab.evaluate(CUT_OFF) == []
+    sums = tab.locator("table.docutils td:last-child").all()
+    assert {len(each.inner_text().strip()) for each in sums} == {64}
 
 
 def test_formulas_are_found_at_all(visit):
