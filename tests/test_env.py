@@ -155,7 +155,7 @@ def test_a_learner_needs_nothing_that_only_posix_has():
     done = python(WITHOUT_POSIX.format(names=ON_ONE_SYSTEM))
     lines = done.stdout.splitlines()
     assert lines[0] == "stopped", done.stderr
-    assert lines[1].startswith("✗ 02.output_shape: output_shape is None")
+    assert lines[1].startswith("✗ 02.output_shape: check was given None, and should be given the function")
     assert "usage: cnnlib run" in done.stdout
     assert done.stderr == ""
 
