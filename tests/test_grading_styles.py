@@ -2275,6 +2275,19 @@ print(f(3), open('ran', 'w'))
 y = f(open('ran', 'w'))
 """,
     "what was shown above what it reads": "open('ran', 'w')\n---\n2\n---\nK = _\ndef f(x):\n    return K * x",
+    "what is made of a class that keeps something": """
+K = [2]
+class Base: pass
+class A(Base):
+    k = K
+    def fit(self, data): self.data = data
+---
+a = A()
+a.fit(open('ran', 'w'))
+---
+def f(x):
+    return A.k[0] * x
+""",
     "plots of what it uses": """
 K = [2]
 ---

@@ -284,12 +284,14 @@ class Program:
 
     def __init__(self, statements):
         self.statements = statements
-        self.binders, self.aliases, self.memory = {}, {}, {}
+        self.binders, self.aliases, self.keepers, self.memory = {}, {}, {}, {}
         for s in statements:
             for name in s.binds | s.later_binds:
                 self.binders.setdefault(name, []).append(s)
             for name, others in s.aliases.items():
                 self.aliases.setdefault(name, set()).update(others)
+            for name, others in s.keepers.items():
+                self.keepers.setdefault(name, set()).update(others)
         for s in statements:  # what an own function returns may be, or keep, what it was given
             for name, lent in s.lends.items() if isinstance(s.tree, ast.Assign) else ():
                 if any(b.kind == "function" for b in self.binders.get(name, ())):
@@ -370,6 +372,7 @@ class Program:
                 given |= lent - self.definitions
         roots = (roots - self.imported) | given | (s.objects - self.definitions) | s.stores
         changed = self._named_alike(roots - self.unbound)
+        changed = changed.union(*(self.keepers.get(name, ()) for name in changed))
         return s.binds | self._closure("later_binds", called) | changed
 
     def _calls_unknown(self, s):

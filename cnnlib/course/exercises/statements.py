@@ -61,6 +61,7 @@ class Statement:
         later_binds, later_changes: what its functions bind or change when they are called; `later_sets`: they
             call setattr, maybe on what they are given.
         aliases: {name: names that it may be another name for}
+        keepers: {name: the function or class that keeps what it stands for}
         anything: it may bind any name; `later_anything`: its functions may.
         words, parts: of its strings, where it looks names up by strings: names, and parts of names.
         kind: "import", "function", "class", "literal" or "".
@@ -89,6 +90,7 @@ class Statement:
     later_changes: set = field(default_factory=set)
     later_sets: bool = False
     aliases: dict = field(default_factory=dict)
+    keepers: dict = field(default_factory=dict)
     anything: bool = False
     later_anything: bool = False
     words: set = field(default_factory=set)
@@ -179,15 +181,15 @@ def _read_tree(s):
         s.uses |= {f"import {module}" for module in _modules(tree)}
     elif isinstance(tree, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         kind = "class" if isinstance(tree, ast.ClassDef) else "function"
-        kept = _kept(tree)
-        s.kind = "" if tree.decorator_list or getattr(tree, "keywords", []) or kept else kind
-        _add_likeness(s, {tree.name}, kept)
+        s.kind = "" if tree.decorator_list or getattr(tree, "keywords", []) else kind
+        s.keepers = {kept: {tree.name} for kept in _kept(tree)}
         s.stub = tree.name if _is_stub(tree) else ""
     elif isinstance(tree, (ast.Assign, ast.AnnAssign)) and all(
         isinstance(target, ast.Name) for target in _targets(tree)
     ):
-        kinds = {ast.Constant: "literal", ast.Lambda: "function"}
-        s.kind = "" if _held(tree.value) else kinds.get(type(tree.value), "")
+        s.kind = {ast.Constant: "literal", ast.Lambda: "function"}.get(type(tree.value), "")
+        if s.kind == "function":
+            s.keepers = {kept: {target.id for target in _targets(tree)} for kept in _kept(tree.value)}
     s.surely = _straight([tree])
     todo, parameters = [(tree, False)], set()
     while todo:
@@ -295,7 +297,8 @@ def _read_effects(s, value):
 def _changed_by(call):
     """Return (names whose objects a call changes, whatever it calls; whether it sets an attribute)."""
     last, changed = _last(call.func), set()
-    if isinstance(call.func, (ast.Attribute, ast.Call)) and last not in PURE:  # getattr(a, "b")()
+    method = isinstance(call.func, ast.Attribute) and last not in PURE
+    if method or (isinstance(call.func, ast.Call) and _last(call.func.func) == "getattr"):
         changed = _roots(call.func) - (set() if last in CHANGING else QUIET)
     sets = last in ("setattr", "delattr") and bool(call.args)
     if sets or last in ADVANCING or (last.endswith("_") and not last.endswith("__")):
@@ -341,8 +344,6 @@ def _held(value):
         parts = ast.iter_child_nodes(value)
     elif isinstance(value, ast.BinOp) and isinstance(value.left, HOLDING) | isinstance(value.right, HOLDING):
         parts = [value.left, value.right]  # [a] * 3
-    elif isinstance(value, ast.Lambda):
-        parts = _defaults(value)
     elif isinstance(value, ast.Call) and (_last(value.func)[:1].isupper() or _last(value.func) in KEEPING):
         parts = [*value.args, *(keyword.value for keyword in value.keywords)]
     elif isinstance(value, (ast.ListComp, ast.SetComp, ast.GeneratorExp)) and _held(value.elt):
@@ -357,7 +358,8 @@ def _kept(definition):
         kept = [*definition.bases, *values]
     else:
         kept = _defaults(definition)
-    given = [each for d in definition.decorator_list if isinstance(d, ast.Call) for each in d.args]
+    decorators = getattr(definition, "decorator_list", [])
+    given = [each for d in decorators if isinstance(d, ast.Call) for each in d.args]
     return set().union(*map(_held, [*kept, *given]))
 
 
