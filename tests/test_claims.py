@@ -9,7 +9,8 @@ import torch
 import cnnlib.measure.claims
 from cnnlib.ground.errors import ClaimFailed, ParameterError
 from cnnlib.measure import claim, mean_se
-from cnnlib.measure.claims import MIME
+from cnnlib.measure.claims import MIME, show_number
+from cnnlib.measure.metrics import Estimate
 
 
 @pytest.fixture
@@ -117,6 +118,23 @@ def test_numbers_come_in_lists_arrays_tensors_and_dicts(shown):
         form={"steps": ".1f nats", "by_name": ".0%"},
     )
     assert "steps 3.0 nats, 2.0 nats, 1.0 nats; by name a: 150 %, b: 200 %" in shown[0]["text/plain"]
+
+
+def test_a_difference_of_shares_is_shown_in_points(shown):
+    lead = {"lead": mean_se([0.02, 0.04]), "alone": 0.104}
+    claim("It leads.", lambda lead, alone: lead > 0.01, lead, {"none": {"lead": -1e-9}}, "+.1% points")
+    text = shown[0]["text/plain"]
+    assert "lead +3.0 ± 1.0 points; alone +10.4 points (mean" in text
+    assert "lead +0.0 points" in text  # no "-0.0"
+
+
+@pytest.mark.parametrize(
+    ("form", "text"), [(".1f", "0.0"), ("+.1%", "+0.0 %"), (".3g", "0"), (",.0f nats", "0 nats"), ("", "0.0")]
+)
+def test_what_rounds_to_zero_has_no_minus(form, text):
+    assert show_number(-0.0, form) == text
+    if form != ".3g":
+        assert show_number(Estimate(-1e-9 if form else -0.0, 0.0, 1), form) == text
 
 
 def test_a_name_that_ends_in_a_number_is_told_from_its_number(shown):

@@ -555,6 +555,7 @@ FAULTY = Exercise(
     lambda rng: [[[3]], [rng.integers(1, 9, 3).tolist()], [[]]],
     {
         "stops after the first one": total_early,
+        "takes the first one": lambda values: values[0] if values else 0,  # the same fault in other words
         "counts": len,
         "multiplies": lambda values: int(np.prod(values)),
     },
@@ -594,6 +595,7 @@ def test_a_check_shows_where_the_code_goes_wrong_and_not_why(faulty, monkeypatch
     )
     assert "in the case values = [" in repr(feedback)
     assert "stops" not in repr(feedback)
+    assert "behaves like" not in repr(feedback)
     assert "Where is the return?" in feedback._repr_html_()
     monkeypatch.setenv("CNNLIB_STRICT", "1")
     with pytest.raises(ExerciseFailed, match="not attempted"):

@@ -15,7 +15,7 @@ import numpy as np
 from IPython.display import display
 
 from cnnlib.ground.errors import ClaimFailed, ParameterError, first_line
-from cnnlib.measure.metrics import Estimate
+from cnnlib.measure.metrics import Estimate, without_minus_zero
 
 MIME = "application/vnd.cnnlib.claim+json"
 """Each claim leaves one output of this type, which the runner and sweeps read.
@@ -49,8 +49,8 @@ def claim(text, test, measured, rivals, form=".3g"):
         measured: dict from an argument's name to a number, an `Estimate`, or a list, array or dict of them.
         rivals: dict from what else might be the case to the numbers that there would be, measured wherever
             possible. Numbers that a rival does not name are the measured ones. At least one.
-        form: how numbers are shown: a format and, after a space, a unit: ".1%", ".2f nats", ",.0f". Or a dict
-            from a name to such a form.
+        form: how numbers are shown: a format and, after a space, a unit: ".1%", ".2f nats", ",.0f", and
+            ".1% points" for a difference of two shares. Or a dict from a name to such a form.
 
     Raises:
         ClaimFailed: the measured numbers do not pass, or a rival's do; the message says which.
@@ -231,7 +231,10 @@ def _shown(numbers, forms):
 
 
 def show_number(value, form):
-    """Return a number, or several, in a claim's form: a format and a unit."""
+    """Return a number, or several, in a claim's form: a format and a unit.
+
+    "% points" is a unit too, of differences between shares: 0.029 is "2.9 points" in the form ".1% points".
+    """
     if isinstance(value, dict):
         # With a colon, for a key may end in a number: "2 × 2: 0.54".
         return ", ".join(f"{key.rstrip(':')}: {show_number(item, form)}" for key, item in value.items())
@@ -247,7 +250,9 @@ def show_number(value, form):
     elif isinstance(value, int) and not spec.endswith("%"):
         text = f"{value:,}"
     else:
-        text = f"{value:{spec}}".replace("%", " %")
+        text = f"{value:{without_minus_zero(spec)}}".replace("%", " %")
+    if spec.endswith("%") and unit.startswith("points"):
+        text = text.removesuffix(" %")
     return f"{text} {unit}".rstrip()
 
 

@@ -1,6 +1,7 @@
 """Numbers that say how good a model is, and how sure one can be of it."""
 
 import math
+import re
 import statistics
 from itertools import islice
 from typing import NamedTuple
@@ -36,6 +37,7 @@ class Estimate(float):
 
     def short(self, spec):
         """Return mean and standard error in one format, without n: "98.7 ± 0.1 %"."""
+        spec = without_minus_zero(spec)
         scale, number, end = (100, spec[:-1] + "f", " %") if spec.endswith("%") else (1, spec, "")
         error = f" ± {scale * self.se:{number.lstrip('+')}}" if self.n > 1 else ""
         return f"{scale * float(self):{number}}{error}{end}"
@@ -45,6 +47,12 @@ class Estimate(float):
 
     def __repr__(self):
         return f"{self:.4g}"
+
+
+def without_minus_zero(spec):
+    """Return the format of a float that shows what rounds to zero without a minus: "0.0", "+0.0"."""
+    sign = re.match(r"(.?[<>=^])?[-+ ]?", spec).end()
+    return spec if "z" in spec else f"{spec[:sign]}z{spec[sign:]}"
 
 
 def mean_se(values):

@@ -251,6 +251,9 @@ def check(exercise_id, answer):
         ExerciseFailed: CNNLIB_STRICT=1, and the answer is wrong or not attempted.
     """
     exam = _public_exam(exercise_id)
+    handed_out = exam["given"] and squeezed(_cell(answer)) == squeezed(exam["given"])
+    if handed_out:
+        exam |= {"mistakes": {}}  # to name what it does wrong would be the solution
     if callable(answer):
         try:
             with time_limit(exam["seconds"]):
@@ -268,7 +271,7 @@ def check(exercise_id, answer):
             f"check was given {_described(answer)}, and should be given the {wanted} itself, by its name, "
             f'without parentheses: check("{exercise_id}", {name})',
         )
-    if not verdict.passed and exam["given"] and squeezed(_cell(answer)) == squeezed(exam["given"]):
+    if handed_out and not verdict.passed:
         verdict = Verdict("not attempted", f"What was handed out goes wrong: {verdict.message}")
     feedback = Feedback(exam, verdict)
     if os.environ.get("CNNLIB_STRICT") == "1" and not verdict.passed:
