@@ -13,7 +13,8 @@ from torch import nn
 
 from cnnlib.ground.errors import CheckpointError, ParameterError
 from cnnlib.measure import mean_se
-from cnnlib.train.checkpoint import checksum_of, describe, load_checkpoint, plain, save_checkpoint
+from cnnlib.train.checkpoint import load_checkpoint, plain, save_checkpoint
+from cnnlib.train.identity import checksum_of, describe
 
 
 def test_round_trip(tmp_path):

@@ -40,15 +40,8 @@ from cnnlib.models.hooks import (
     train_mode,
 )
 from cnnlib.models.hooks import run as run_model
-from cnnlib.train.checkpoint import (
-    check_identity,
-    checksum_of,
-    describe,
-    load_checkpoint,
-    plain,
-    save_checkpoint,
-    without_addresses,
-)
+from cnnlib.train.checkpoint import load_checkpoint, plain, save_checkpoint
+from cnnlib.train.identity import check_identity, checksum_of, describe, without_addresses
 from cnnlib.train.run import DeferredInterrupt, History, TrainingRun, loss_value
 
 
