@@ -115,7 +115,7 @@ def test_numpys_numbers_become_plain_ones(tmp_path):
     assert {type(found[k]) for k in ("lr", "best", "done")} == {float, bool}
     assert found["steps"] == collections.Counter({3: 1})
     assert found["model"]._metadata == state["model"]._metadata
-    with pytest.raises(ParameterError, match=r"groups\[1\]\['x'\] is .*, a ndarray"):
+    with pytest.raises(ParameterError, match=r"groups\[1\]\['x'\] is .*, an ndarray"):
         plain([0, {"x": np.zeros(2)}], "groups")
 
 

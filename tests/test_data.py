@@ -417,7 +417,7 @@ def test_a_table_is_named_by_a_path(table, blobs, tmp_path, monkeypatch):
     monkeypatch.setenv("USERPROFILE", str(tmp_path))
     assert torch.equal(read_csv(f"~/{table.name}").images, blobs.images)
     for wrong in (3, b"train.csv", io.StringIO("label\n"), as_frame(blobs[:2])):
-        with pytest.raises(ParameterError, match=r"path is a .*; it must be a path: a str or a Path"):
+        with pytest.raises(ParameterError, match=r"path is an? .*; it must be a path: a str or a Path"):
             read_csv(wrong)
 
 
@@ -516,7 +516,7 @@ def test_a_label_that_the_table_cannot_hold_is_refused_and_not_wrapped(tmp_path,
 @pytest.mark.parametrize(
     ("images", "labels", "message"),
     [
-        (np.zeros((2, 1, 4, 4), np.uint8), torch.zeros(2, dtype=torch.int64), "images are a ndarray"),
+        (np.zeros((2, 1, 4, 4), np.uint8), torch.zeros(2, dtype=torch.int64), "images are an ndarray"),
         (torch.zeros(2, 1, 4, 4, dtype=torch.uint8), [0, 1], "labels are a list"),
         (None, None, "images are a NoneType"),
     ],

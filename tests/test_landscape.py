@@ -311,7 +311,7 @@ def broken():
         (lambda m, x, y: (nn.Flatten(), x, y), "none of the model's parameters|0 convolutions"),
         (lambda m, x, y: (m, x[:0], y[:0]), "there are no images"),
         (lambda m, x, y: (m, x[0], y[:1]), r"they must be a tensor \(N, C, H, W\): images.unsqueeze\(0\)"),
-        (lambda m, x, y: (m, x.numpy(), y), "images are a ndarray; .* torch.as_tensor"),
+        (lambda m, x, y: (m, x.numpy(), y), "images are an ndarray; .* torch.as_tensor"),
         (lambda m, x, y: (m, x.long(), y), "images are torch.int64"),
         (lambda m, x, y: (m, x * float("nan"), y), "must be finite|without a finite mean"),
         (lambda m, x, y: (broken(), x, y), "must be finite|without a finite mean"),

@@ -113,7 +113,7 @@ def test_conv2d_asks_for_floats():
         conv2d(images.byte(), weight)
     for other, found in (
         (weight.tolist(), "a list"),
-        (weight.numpy(), "a ndarray"),
+        (weight.numpy(), "an ndarray"),
         (weight.long(), "torch.int64"),
     ):
         with pytest.raises(
@@ -313,6 +313,6 @@ def test_normalising_makes_no_channels(channels):
 
 
 def test_arrays_are_no_images_and_numpys_p_is_one():
-    with pytest.raises(ParameterError, match="images are a ndarray; they must be a tensor"):
+    with pytest.raises(ParameterError, match="images are an ndarray; they must be a tensor"):
         conv2d(torch.zeros(1, 1, 4, 4).numpy(), torch.zeros(1, 1, 3, 3))
     assert Dropout(torch.tensor(0.5).numpy()[()]).p == 0.5

@@ -100,7 +100,7 @@ def test_values_take_the_type_of_the_default(make, given, expected):
         ({"seed": "many"}, "parameter seed is 'many'"),
         ({"seed": ""}, "parameter seed is ''"),
         ({"shuffle": "yes"}, "parameter shuffle is 'yes'"),
-        ({"shuffle": 1}, "parameter shuffle is 1, a int"),
+        ({"shuffle": 1}, "parameter shuffle is 1, an int"),
         ({"lr": "__import__('os')"}, "parameter lr is"),
         ({"lr": "none"}, "parameter lr is 'none'"),
         ({"sizes": "(1, 2)"}, "parameter sizes is"),

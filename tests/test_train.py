@@ -250,7 +250,7 @@ def test_predict_and_evaluate_use_evaluation_mode_and_restore_it(blobs):
         ({"epochs": 1, "lr": "0.1"}, "lr is '0.1'; it must be a finite number above 0"),
         ({"epochs": 1, "lr": True}, "lr is True"),
         ({"epochs": 1, "lr": torch.ones(2)}, "lr is tensor"),
-        ({"epochs": 1, "checkpoint": 3}, "checkpoint is a int; it must be a path"),
+        ({"epochs": 1, "checkpoint": 3}, "checkpoint is an int; it must be a path"),
         ({"epochs": 1, "seed": -1}, "seed is -1"),
         ({"epochs": 1, "seed": 1.5}, "seed is 1.5"),
         ({"epochs": 1, "checkpoint_steps": 5}, "checkpoint_steps is 5"),
@@ -884,7 +884,7 @@ def test_images_whose_channels_lie_last_are_refused_where_no_layer_would_notice(
         with pytest.raises(DataError, match=way_out):
             call()
     assert predict(flat, last.permute(0, 3, 1, 2)).shape == (2, 3)
-    with pytest.raises(ParameterError, match=r"a ndarray; .* torch.as_tensor .*permute\(0, 3, 1, 2\)"):
+    with pytest.raises(ParameterError, match=r"an ndarray; .* torch.as_tensor .*permute\(0, 3, 1, 2\)"):
         predict(flat, last.numpy())
 
 

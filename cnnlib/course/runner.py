@@ -35,7 +35,7 @@ from papermill.translators import PythonTranslator, papermill_translators
 
 from cnnlib.course.exercises import own_folder
 from cnnlib.ground.env import NOTEBOOKS, no_course
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, kind_of
 from cnnlib.ground.files import atomic_path
 from cnnlib.measure.claims import MIME
 
@@ -197,7 +197,7 @@ def check_parameters(path, given):
             checked[name] = _convert(value, kind)
         except _UNREADABLE:
             raise ParameterError(
-                f"{Path(path).stem}: parameter {name} is {value!r:.80}, a {type(value).__name__}; it must be "
+                f"{Path(path).stem}: parameter {name} is {value!r:.80}, {kind_of(value)}; it must be "
                 f"of type {kind.__name__}, such as its default {known[name].default!r}"
             ) from None
         if rule := _rule_broken(known[name], checked[name]):

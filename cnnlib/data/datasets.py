@@ -6,7 +6,7 @@ import torch
 
 from cnnlib.data import formats
 from cnnlib.ground.env import DATA, best_device
-from cnnlib.ground.errors import DataError, ParameterError, check_seed, check_whole
+from cnnlib.ground.errors import DataError, ParameterError, check_seed, check_whole, kind_of
 from cnnlib.ground.files import as_path, check_sha256
 
 CLASS_NAMES = {
@@ -44,7 +44,7 @@ class Dataset:
             value = getattr(self, name)
             if not isinstance(value, torch.Tensor):
                 raise DataError(
-                    f"{name} are a {type(value).__name__}; they must be a torch.Tensor: torch.as_tensor "
+                    f"{name} are {kind_of(value)}; they must be a torch.Tensor: torch.as_tensor "
                     "makes one of an array or of a list of numbers; for names of classes, number them first"
                 )
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
@@ -108,7 +108,7 @@ def check_dataset(name, data, like=False):
     """
     if not (isinstance(data, Dataset) or (like and hasattr(data, "images") and hasattr(data, "labels"))):
         raise ParameterError(
-            f"{name} is a {type(data).__name__}; it must be a Dataset of cnnlib.data: "
+            f"{name} is {kind_of(data)}; it must be a Dataset of cnnlib.data: "
             "Dataset(images, labels), uint8 and int64"
         )
 
@@ -325,7 +325,7 @@ def channel_stats(images):
     First built in: notebooks/03_mnist_cnn.ipynb
     """
     if not isinstance(images, torch.Tensor):
-        raise DataError(f"images are a {type(images).__name__}; they must be a tensor, such as data.images")
+        raise DataError(f"images are {kind_of(images)}; they must be a tensor, such as data.images")
     if images.dtype != torch.uint8 or images.ndim != 4 or not images.numel():
         raise DataError(
             f"images are {images.dtype} of shape {tuple(images.shape)}; they must be uint8 of shape "

@@ -115,3 +115,9 @@ def first_line(error):
 
 def _is_bool(value):
     return "bool" in str(getattr(value, "dtype", type(value)))
+
+
+def kind_of(value):
+    """Return the name of a value's type with its article: "a list", "an int", "an ndarray"."""
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeio' or name == 'ndarray' else 'a'} {name}"

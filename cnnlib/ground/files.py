@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cnnlib.ground.env import ROOT, no_course
-from cnnlib.ground.errors import DataError, ParameterError
+from cnnlib.ground.errors import DataError, ParameterError, kind_of
 
 
 def as_path(name, value):
@@ -18,7 +18,7 @@ def as_path(name, value):
         ParameterError: it is no name, or an address such as https://…; the message names the argument.
     """
     if not isinstance(value, (str, os.PathLike)):
-        raise ParameterError(f"{name} is a {type(value).__name__}; it must be a path: a str or a Path")
+        raise ParameterError(f"{name} is {kind_of(value)}; it must be a path: a str or a Path")
     if re.match(r"\w{2,}://", os.fspath(value)):  # one letter is a drive of Windows
         raise ParameterError(
             f"{name} is {str(value)!r:.200}, an address; it must be a path: download the file, and copy "

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from cnnlib.data import to_float
-from cnnlib.ground.errors import ParameterError, check_list, check_whole
+from cnnlib.ground.errors import ParameterError, check_list, check_whole, kind_of
 from cnnlib.models.efficientnet import SameConv2d
 from cnnlib.models.hooks import find_layer
 from cnnlib.models.layers import Normalize
@@ -110,9 +110,7 @@ def geometry(model, layer):
             pairs.append((reach, stride))
             jump *= stride
         elif not _runs_as(module, nn.Sequential, *_POINTWISE):
-            raise ParameterError(
-                f"layer {name!r} is a {type(module).__name__}: what its units see is unknown"
-            )
+            raise ParameterError(f"layer {name!r} is {kind_of(module)}: what its units see is unknown")
         if module is wanted:
             return Geometry(*receptive_field(pairs), start)
 
@@ -140,7 +138,7 @@ def _in_order(name, module):
     elif any(module.children()):
         place = f"layer {name!r}" if name else "the model"
         raise ParameterError(
-            f"{place} is a {type(module).__name__}, whose order of layers is unknown; give geometry a "
+            f"{place} is {kind_of(module)}, whose order of layers is unknown; give geometry a "
             "model of nested nn.Sequentials"
         )
     yield name, module

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import torch
 
-from cnnlib.ground.errors import ParameterError, check_whole, first_line
+from cnnlib.ground.errors import ParameterError, check_whole, first_line, kind_of
 from cnnlib.measure.metrics import wilson_interval
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -97,7 +97,7 @@ def _tensor(images):
         tiles = torch.as_tensor(images).detach().cpu()
     except (RuntimeError, TypeError, ValueError) as error:
         raise ParameterError(
-            f"images are a {type(images).__name__} of which no tensor can be made ({first_line(error)}); "
+            f"images are {kind_of(images)} of which no tensor can be made ({first_line(error)}); "
             "give a tensor (N, 1 or 3, H, W), or a list of images of one shape"
         ) from None
     return tiles.float() if tiles.dtype == torch.bfloat16 else tiles

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm  # what BatchNorm1d to 3d and SyncBatchNorm share
 
-from cnnlib.ground.errors import ParameterError, check_positive, check_whole
+from cnnlib.ground.errors import ParameterError, check_positive, check_whole, kind_of
 from cnnlib.models.hooks import check_model, check_tensor, evaluation, hooks, run
 from cnnlib.models.layers import check_floats
 
@@ -171,11 +171,11 @@ def fold_batch_norm(conv, norm):
     """
     if not isinstance(conv, nn.Conv2d) or "weight" not in dict(conv.named_parameters()):
         raise ParameterError(
-            f"conv is a {type(conv).__name__}; it must be an nn.Conv2d that holds its weight (of one with "
+            f"conv is {kind_of(conv)}; it must be an nn.Conv2d that holds its weight (of one with "
             "weight_norm or the like, torch.nn.utils.parametrize.remove_parametrizations first)"
         )
     if not isinstance(norm, (BatchNorm2d, _BatchNorm)):
-        raise ParameterError(f"norm is a {type(norm).__name__}; it must be a BatchNorm2d, ours or PyTorch's")
+        raise ParameterError(f"norm is {kind_of(norm)}; it must be a BatchNorm2d, ours or PyTorch's")
     if norm.running_mean is None:
         raise ParameterError(
             "the normalisation keeps no running statistics (track_running_stats=False): it depends on each "

@@ -10,7 +10,7 @@ from torch.nn.parameter import is_lazy
 
 from cnnlib.data import Dataset, to_float
 from cnnlib.data.datasets import check_channels_first
-from cnnlib.ground.errors import CnnlibError, ParameterError, check_whole, first_line
+from cnnlib.ground.errors import CnnlibError, ParameterError, check_whole, first_line, kind_of
 
 
 class Reached(Exception):  # noqa: N818 - no error: it ends a forward pass where the rest is not needed
@@ -117,8 +117,7 @@ def check_tensor(images):
             else "torch.as_tensor makes one of an array, .permute(0, 3, 1, 2) brings last channels forward"
         )
         raise ParameterError(
-            f"images are a {type(images).__name__}; they must be a tensor (N, C, H, W), uint8 or float 0–1: "
-            f"{way_out}"
+            f"images are {kind_of(images)}; they must be a tensor (N, C, H, W), uint8 or float 0–1: {way_out}"
         )
     if images.dtype != torch.uint8 and not images.is_floating_point():
         raise ParameterError(f"images are {images.dtype}; they must be uint8 0–255 or float 0–1")
@@ -129,7 +128,7 @@ def check_tensor(images):
 def check_logits(logits, images):
     """Check that what a model returns for images is one tensor with a row for each of them."""
     if not isinstance(logits, torch.Tensor) or logits.shape[:1] != images.shape[:1]:
-        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else f"a {type(logits).__name__}"
+        found = tuple(logits.shape) if isinstance(logits, torch.Tensor) else kind_of(logits)
         raise ParameterError(
             f"the model returns {found} for images of shape {tuple(images.shape)}; it must take (N, C, H, W) "
             "and return (N, K) logits, one tensor: of several outputs let forward return the logits alone "
@@ -185,7 +184,7 @@ def _place(model, error):
     names = {module: name for name, module in model.named_modules()}
     running = [frame.f_locals.get("self") for frame, _ in traceback.walk_tb(error.__traceback__)]
     layers = [each for each in running if isinstance(each, nn.Module) and names.get(each)]
-    return f"in layer {names[layers[-1]]!r}, a {type(layers[-1]).__name__}, " if layers else ""
+    return f"in layer {names[layers[-1]]!r}, {kind_of(layers[-1])}, " if layers else ""
 
 
 def _way_out(model, images, problem):
@@ -211,9 +210,7 @@ def _way_out(model, images, problem):
 def as_tensor(name, output):
     """Return a layer's output when it is one tensor; anything else raises ParameterError."""
     if not isinstance(output, torch.Tensor):
-        raise ParameterError(
-            f"layer {name!r} returns a {type(output).__name__}; choose one that returns a tensor"
-        )
+        raise ParameterError(f"layer {name!r} returns {kind_of(output)}; choose one that returns a tensor")
     return output
 
 

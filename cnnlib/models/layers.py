@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cnnlib.ground.errors import ParameterError, check_positive, check_whole
+from cnnlib.ground.errors import ParameterError, check_positive, check_whole, kind_of
 
 
 class Normalize(nn.Module):
@@ -324,7 +324,7 @@ def check_floats(name, value):
         ParameterError: it is not; the message names the argument and what it is.
     """
     if not isinstance(value, torch.Tensor) or not value.is_floating_point():
-        found = value.dtype if isinstance(value, torch.Tensor) else f"a {type(value).__name__}"
+        found = value.dtype if isinstance(value, torch.Tensor) else kind_of(value)
         raise ParameterError(
             f"{name} must be a tensor of floats, not {found}: torch.as_tensor(…, dtype=torch.float32) makes "
             "one"
@@ -342,9 +342,7 @@ def _windows(images, kernel_size, stride):
 
 def _check_images(images):
     if not isinstance(images, torch.Tensor):
-        raise ParameterError(
-            f"images are a {type(images).__name__}; they must be a tensor: torch.as_tensor(images)"
-        )
+        raise ParameterError(f"images are {kind_of(images)}; they must be a tensor: torch.as_tensor(images)")
     if images.ndim != 4:
         raise ParameterError(
             f"images have shape {tuple(images.shape)}; they must have four axes (N, C, H, W): add a missing "

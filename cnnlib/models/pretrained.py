@@ -11,7 +11,7 @@ from torch import nn
 
 from cnnlib.data import to_float
 from cnnlib.ground.env import DATA
-from cnnlib.ground.errors import DataError, ParameterError, check_whole
+from cnnlib.ground.errors import DataError, ParameterError, check_whole, kind_of
 from cnnlib.ground.files import check_sha256, restore
 from cnnlib.models import alexnet
 from cnnlib.models.efficientnet import EfficientNetLite0
@@ -110,7 +110,7 @@ def center_crop(images, size=224):
     """
     if not isinstance(images, torch.Tensor) or images.ndim != 4 or images.shape[1] != 3 or not images.numel():
         is_tensor = isinstance(images, torch.Tensor)
-        found = f"have shape {tuple(images.shape)}" if is_tensor else f"are a {type(images).__name__}"
+        found = f"have shape {tuple(images.shape)}" if is_tensor else f"are {kind_of(images)}"
         raise ParameterError(f"images {found}; they must be a tensor (N, 3, H, W), such as photo() returns")
     check_pixels(images)
     size = check_whole("size", size)

@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import torch
 
-from cnnlib.ground.errors import CheckpointError, ParameterError
+from cnnlib.ground.errors import CheckpointError, ParameterError, kind_of
 from cnnlib.ground.files import as_path, atomic_path
 
 _FORMAT = 3
@@ -97,6 +97,6 @@ def plain(value, name):
             same[plain(key, f"a key of {name}")] = plain(item, f"{name}[{key!r}]")
         return same
     raise ParameterError(
-        f"{name} is {value!r:.80}, a {type(value).__name__}, which a checkpoint cannot hold; make it of "
+        f"{name} is {value!r:.80}, {kind_of(value)}, which a checkpoint cannot hold; make it of "
         "tensors, numbers, strings, lists and dicts, or train without a checkpoint"
     )

@@ -23,6 +23,7 @@ from cnnlib.ground.errors import (
     check_positive,
     check_seed,
     check_whole,
+    kind_of,
 )
 from cnnlib.ground.files import as_path
 from cnnlib.ground.progress import progress_bar
@@ -394,7 +395,7 @@ def _build(name, function, *arguments, **named):
     except (TypeError, ValueError) as error:
         raise ParameterError(f"{name} cannot be built: {error}. {rule}") from error
     if not all(hasattr(built, attribute) for attribute in needed):
-        raise ParameterError(f"{name} returns a {type(built).__name__}. {rule}")
+        raise ParameterError(f"{name} returns {kind_of(built)}. {rule}")
     missing = [
         parameter.name
         for parameter in inspect.signature(built.step).parameters.values()

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from cnnlib.ground.env import random_states, set_random_states
-from cnnlib.ground.errors import CnnlibError, ParameterError, Stopped, first_line
+from cnnlib.ground.errors import CnnlibError, ParameterError, Stopped, first_line, kind_of
 from cnnlib.models.hooks import as_input, check_logits
 
 
@@ -152,7 +152,7 @@ def loss_value(loss, logits, labels):
     if not isinstance(value, torch.Tensor) or value.numel() != 1:
         shape = f" {tuple(value.shape)}" if isinstance(value, torch.Tensor) else ""
         raise ParameterError(
-            f"loss returns a {type(value).__name__}{shape}; it must return the mean loss, a tensor of one "
+            f"loss returns {kind_of(value)}{shape}; it must return the mean loss, a tensor of one "
             'number: reduction="mean", and a class is built first: nn.CrossEntropyLoss()'
         )
     reduction = getattr(loss, "reduction", None) or getattr(loss, "keywords", {}).get("reduction")

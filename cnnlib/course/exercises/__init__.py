@@ -25,7 +25,7 @@ import numpy as np
 from cnnlib.course.exercises import plain
 from cnnlib.course.exercises.clock import TimeIsUp, time_limit
 from cnnlib.course.exercises.judge import AnswerEnded, Verdict, describe, examine
-from cnnlib.ground.errors import CnnlibError, ParameterError
+from cnnlib.ground.errors import CnnlibError, ParameterError, kind_of
 
 PUBLIC_SEED = 0
 RELEASED = Path(__file__).with_name("released.bin")
@@ -313,7 +313,7 @@ class Feedback:
 def _public_exam(exercise_id):
     if not isinstance(exercise_id, str):
         raise ParameterError(
-            f"an exercise's id is a string, not a {type(exercise_id).__name__}; it comes first: "
+            f"an exercise's id is a string, not {kind_of(exercise_id)}; it comes first: "
             'check("02.output_shape", output_shape)'
         )
     lesson = exercise_id[:2]

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from cnnlib.ground.errors import kind_of
+
 POSSIBLE = ("pass", "fail", "error", "timeout", "killed", "not attempted", "missing")
 """The statuses of an answer."""
 UNWRAP = "; leave out the brackets, or the comma, around it"
@@ -197,7 +199,7 @@ def _kind(value):
         "int": "an int",
         "dict": "a dict",
         "NoneType": "None",
-    }.get(type(value).__name__, f"a {type(value).__name__}")
+    }.get(type(value).__name__, kind_of(value))
 
 
 def _short(value, limit=80):

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from cnnlib.course.exercises.judge import AnswerEnded
+from cnnlib.ground.errors import kind_of
 
 
 def fill(reference, case, rng):
@@ -54,7 +55,7 @@ def run(answer, case):
     output = module(*inputs)
     grad = case["grad"]
     if not isinstance(output, torch.Tensor):
-        what = "None; is there a return?" if output is None else f"a {type(output).__name__}"
+        what = "None; is there a return?" if output is None else kind_of(output)
         _fail(f"forward returned no tensor but {what}")
     if output.shape != grad.shape:
         _fail(f"its output has the shape {tuple(output.shape)}, expected {tuple(grad.shape)}")

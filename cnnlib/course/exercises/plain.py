@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from cnnlib.ground.errors import CnnlibError
+from cnnlib.ground.errors import CnnlibError, kind_of
 
 DTYPES = ("bool", "uint8", "int8", "int16", "int32", "int64", "float16", "float32", "float64")
 ARRAY = "$array"
@@ -60,7 +60,7 @@ def simplify(value, depth=DEPTH):
             return kind(value)
     if isinstance(value, (list, tuple, dict)) and len(value) > ITEMS:  # to look at each would take minutes
         raise NotPlain(
-            f"a {type(value).__name__} of {len(value):,} values is not plain data; at most {ITEMS:,} are: "
+            f"{kind_of(value)} of {len(value):,} values is not plain data; at most {ITEMS:,} are: "
             "use a tensor"
         )
     if isinstance(value, (list, tuple)):

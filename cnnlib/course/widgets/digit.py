@@ -8,7 +8,7 @@ from cnnlib.course.widgets import pictures
 from cnnlib.course.widgets.base import Interactive, attempt
 from cnnlib.course.widgets.chain import export
 from cnnlib.data import load
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, kind_of
 from cnnlib.measure.plots import COLORS
 from cnnlib.models.hooks import as_tensor, check_images, evaluation, find_layer, hooks, one_channel, run
 
@@ -31,7 +31,7 @@ class OnDigits(Interactive):
 
     def __init__(self, model, **traits):
         if not isinstance(model, nn.Module):
-            raise ParameterError(f"model is a {type(model).__name__}; it must be a torch.nn.Module")
+            raise ParameterError(f"model is {kind_of(model)}; it must be a torch.nn.Module")
         test = load("mnist", "test")
         places = torch.cat([(test.labels == k).nonzero().flatten()[:EXAMPLES] for k in range(10)])
         self.model = model

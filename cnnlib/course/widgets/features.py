@@ -12,7 +12,7 @@ from traitlets import Bool, Dict, Int, List, Unicode
 from cnnlib.course.widgets import pictures
 from cnnlib.course.widgets.base import Interactive
 from cnnlib.data import photo, photo_names
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, kind_of
 from cnnlib.inside.features import feature_maps
 from cnnlib.inside.geometry import geometry
 from cnnlib.measure.plots import COLORS
@@ -53,7 +53,7 @@ class FeatureExplorer(Interactive):
     def __init__(self, model=None, photos=None, layers=None):
         self.model = vgg16_features() if model is None else model
         if not isinstance(self.model, nn.Module):
-            raise ParameterError(f"model is a {type(model).__name__}; it must be a torch.nn.Module")
+            raise ParameterError(f"model is {kind_of(model)}; it must be a torch.nn.Module")
         self._names = self._name_layers(layers)
         self._where = {label: geometry(self.model, layer) for label, layer in self._names.items()}
         names = photo_names() if photos is None else [str(name) for name in photos]
