@@ -1080,7 +1080,8 @@ def test_an_optimizer_may_go_over_the_parameters_twice(blobs):
 
     model, before = make(), make()
     quiet(model, blobs, epochs=1, optimizer=optimizer)
-    assert not any(torch.equal(p, q) for p, q in zip(model.parameters(), before.parameters(), strict=True))
+    fixed = [n for n, p in model.named_parameters() if torch.equal(p, before.get_parameter(n))]
+    assert set(fixed) <= {"0.bias"}  # the mean that batch norm subtracts takes it away
 
 
 def test_frozen_batch_normalisation_keeps_its_statistics(blobs):
