@@ -895,7 +895,7 @@ def test_what_is_no_model_no_data_and_no_logits_is_named(blobs):
     with pytest.raises(ParameterError, match=r"images are a Dataset; .*: take data.images"):
         predict(make(), blobs)
     for data in (blobs.images, tuple(blobs), [1]):
-        with pytest.raises(ParameterError, match=r"data is a .*; it must be a Dataset"):
+        with pytest.raises(ParameterError, match=r"data is an? .*; it must be a Dataset"):
             evaluate(make(), data)
     with pytest.raises(ParameterError, match="returns a tuple for images"):
         predict(nn.LSTM(28, 3), blobs.images[:, 0])

@@ -279,6 +279,17 @@ def _future(trees):
     return flags
 
 
+def _makes_functions(tree):
+    """Tell whether a definition is of a function that returns one of its own inner functions."""
+    if isinstance(tree, ast.Assign) and isinstance(tree.value, ast.Lambda):
+        return isinstance(tree.value.body, ast.Lambda)
+    if not isinstance(tree, ast.FunctionDef):
+        return False
+    inner = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)} - {tree.name}
+    returned = [n.value for n in ast.walk(tree) if isinstance(n, ast.Return)]
+    return any(isinstance(r, ast.Lambda) or (isinstance(r, ast.Name) and r.id in inner) for r in returned)
+
+
 class Program:
     """The statements of a notebook in order, up to the point at which the answer is what it is."""
 
@@ -292,12 +303,11 @@ class Program:
                 self.aliases.setdefault(name, set()).update(others)
             for name, others in s.keepers.items():
                 self.keepers.setdefault(name, set()).update(others)
-        for s in statements:  # what an own function returns may be, or keep, what it was given
+        for s in statements:  # a function that an own function makes keeps what that was given
             for name, lent in s.lends.items() if isinstance(s.tree, ast.Assign) else ():
-                if any(b.kind == "function" for b in self.binders.get(name, ())):
-                    for one, other in itertools.product(s.binds, lent):
-                        self.aliases.setdefault(one, set()).add(other)
-                        self.aliases.setdefault(other, set()).add(one)
+                if any(_makes_functions(b.tree) for b in self.binders.get(name, ())):
+                    for one in s.binds:
+                        self.keepers.update({each: self.keepers.get(each, set()) | {one} for each in lent})
         kinds = {name: {s.kind for s in found} for name, found in self.binders.items()}
         self.unbound = BUILTINS - kinds.keys()
         self.definitions = {name for name, k in kinds.items() if k <= {"function", "class", "import"}}
