@@ -13,6 +13,9 @@ for an endless loop; as many processes as we take (nbgrader has no such option).
 that holds the exercises only, since the whole lesson would take them half a minute longer; `cnnlib grade`
 does not execute the lesson in either case. nbgrader and `otter run` run answers as the grading user; otter
 can use Docker containers in addition, which are not measured here.
+
+Measured on two cores of an AMD EPYC with AVX-512, two jobs, `cnnlib grade` alone: 100 submissions in 43 s,
+1,000 in 299 s, of which the ten that loop for ever use 200 s of one core. The peers were not run there.
 """
 
 import argparse
