@@ -127,7 +127,7 @@ def _check_form(form):
     """Check that numbers can be shown in a form."""
     try:
         spec = form.partition(" ")[0]
-        format(1.5, f"{spec[:-1]}.1f" if spec.endswith("d") else spec)
+        format(1.5, _for_floats(spec))
     except (AttributeError, TypeError, ValueError):
         raise ParameterError(
             f"claim's form is {form!r:.80}; it must be a format and, after a space, a unit: "
@@ -243,8 +243,8 @@ def show_number(value, form):
     spec, _, unit = form.partition(" ")
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if spec.endswith("d") and not isinstance(value, int):  # a mean of whole numbers is none
-        spec = spec[:-1] + ".1f"
+    if not isinstance(value, int):
+        spec = _for_floats(spec)
     if isinstance(value, Estimate):
         text = value.short(spec)
     elif isinstance(value, int) and not spec.endswith("%"):
@@ -254,6 +254,11 @@ def show_number(value, form):
     if spec.endswith("%") and unit.startswith("points"):
         text = text.removesuffix(" %")
     return f"{text} {unit}".rstrip()
+
+
+def _for_floats(spec):
+    """Return the format of a float where `spec` may be one of whole numbers: a mean of those is none."""
+    return f"{spec[:-1]}.1f" if spec.endswith("d") else spec
 
 
 def _runs(value):

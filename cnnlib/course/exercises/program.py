@@ -279,17 +279,6 @@ def _future(trees):
     return flags
 
 
-def _makes_functions(tree):
-    """Tell whether a definition is of a function that returns one of its own inner functions."""
-    if isinstance(tree, ast.Assign) and isinstance(tree.value, ast.Lambda):
-        return isinstance(tree.value.body, ast.Lambda)
-    if not isinstance(tree, ast.FunctionDef):
-        return False
-    inner = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)} - {tree.name}
-    returned = [n.value for n in ast.walk(tree) if isinstance(n, ast.Return)]
-    return any(isinstance(r, ast.Lambda) or (isinstance(r, ast.Name) and r.id in inner) for r in returned)
-
-
 class Program:
     """The statements of a notebook in order, up to the point at which the answer is what it is."""
 
@@ -305,9 +294,9 @@ class Program:
                 self.keepers.setdefault(name, set()).update(others)
         for s in statements:  # a function that an own function makes keeps what that was given
             for name, lent in s.lends.items() if isinstance(s.tree, ast.Assign) else ():
-                if any(_makes_functions(b.tree) for b in self.binders.get(name, ())):
-                    for one in s.binds:
-                        self.keepers.update({each: self.keepers.get(each, set()) | {one} for each in lent})
+                if any(b.makes_functions for b in self.binders.get(name, ())):
+                    for each in lent:
+                        self.keepers.setdefault(each, set()).update(s.binds)
         kinds = {name: {s.kind for s in found} for name, found in self.binders.items()}
         self.unbound = BUILTINS - kinds.keys()
         self.definitions = {name for name, k in kinds.items() if k <= {"function", "class", "import"}}

@@ -62,6 +62,7 @@ class Statement:
             call setattr, maybe on what they are given.
         aliases: {name: names that it may be another name for}
         keepers: {name: the function or class that keeps what it stands for}
+        makes_functions: it defines a function that returns one of its own inner functions.
         anything: it may bind any name; `later_anything`: its functions may.
         words, parts: of its strings, where it looks names up by strings: names, and parts of names.
         kind: "import", "function", "class", "literal" or "".
@@ -91,6 +92,7 @@ class Statement:
     later_sets: bool = False
     aliases: dict = field(default_factory=dict)
     keepers: dict = field(default_factory=dict)
+    makes_functions: bool = False
     anything: bool = False
     later_anything: bool = False
     words: set = field(default_factory=set)
@@ -190,6 +192,7 @@ def _read_tree(s):
         s.kind = {ast.Constant: "literal", ast.Lambda: "function"}.get(type(tree.value), "")
         if s.kind == "function":
             s.keepers = {kept: {target.id for target in _targets(tree)} for kept in _kept(tree.value)}
+    s.makes_functions = _makes_functions(tree)
     s.surely = _straight([tree])
     todo, parameters = [(tree, False)], set()
     while todo:
@@ -361,6 +364,17 @@ def _kept(definition):
     decorators = getattr(definition, "decorator_list", [])
     given = [each for d in decorators if isinstance(d, ast.Call) for each in d.args]
     return set().union(*map(_held, [*kept, *given]))
+
+
+def _makes_functions(tree):
+    """Tell whether a definition is of a function that returns one of its own inner functions."""
+    if isinstance(tree, ast.Assign) and isinstance(tree.value, ast.Lambda):
+        return isinstance(tree.value.body, ast.Lambda)
+    if not isinstance(tree, ast.FunctionDef):
+        return False
+    inner = {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef)} - {tree.name}
+    returned = [n.value for n in ast.walk(tree) if isinstance(n, ast.Return)]
+    return any(isinstance(r, ast.Lambda) or (isinstance(r, ast.Name) and r.id in inner) for r in returned)
 
 
 def _defaults(function):
