@@ -227,6 +227,17 @@ def test_what_is_no_honest_entry_gets_a_reason(decide, monkeypatch, name):
 
 
 @needs_jail
+def test_an_entry_whose_processes_take_the_jails_memory_is_told_that_limit(decide, monkeypatch):
+    end, told = jail.Warden.end, {"starved": True}
+    monkeypatch.setattr(jail.Warden, "end", lambda self, by_itself=False: end(self, by_itself) | told)
+    source, _ = REFUSED["os._exit"]
+    found = decide(source)
+    assert found["reason"] == (
+        "while it was trained, its processes and files took more than 1,664 MiB of memory together"
+    )
+
+
+@needs_jail
 def test_what_is_remembered_beside_the_numbers_is_gone(decide, drawn, tmp_path):
     cheat = around("kept = []\n" + REMEMBERS, "import os")
     namespace = {"torch": torch, "nn": torch.nn}

@@ -24,6 +24,7 @@ from cnnlib.course.command_line import main
 from cnnlib.course.exercises import check, exercises
 from cnnlib.course.grading import batch, jail
 from cnnlib.course.grading.submission import SIZE_LIMIT, SubmissionError, code_cells, find_answers, read_bytes
+from cnnlib.course.jobs import run_jobs
 from cnnlib.ground.env import NOTEBOOKS, ROOT
 from cnnlib.ground.errors import ParameterError
 
@@ -313,21 +314,16 @@ def without_run_id(path):
     return [{k: v for k, v in row.items() if k != "run_id"} for row in table(path)]
 
 
-ONE_BY_ONE = """
-import sys
-from cnnlib.course import command_line
-from cnnlib.course.grading import batch
-batch.CHUNK = 1
-sys.exit(command_line.main(sys.argv[1:]))
-"""
-
-
 @needs_jail
 def test_a_run_that_was_killed_resumes_to_identical_grades(three, tmp_path, capsys):
     killed = tmp_path / "killed"
+    late = f"import time\n{FIRST.solution}\nquick = {FIRST.name}\n"
+    late += f"def {FIRST.name}(*sizes):\n    time.sleep(0.2)\n    return quick(*sizes)"
+    (three / "b.ipynb").write_bytes(as_bytes(submission({FIRST.name: late})))
     arguments = ["grade", "02", str(three), "--seed", "5", "--exercises", f"{FIRST.id},{SECOND.id}", "-o"]
-    one_by_one = [sys.executable, "-c", ONE_BY_ONE, *arguments, str(killed)]
-    with subprocess.Popen(one_by_one, stdout=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-m", "cnnlib", *arguments, str(killed)], stdout=subprocess.PIPE
+    ) as process:
         assert b"[1/3] a:" in process.stdout.readline()
         while len(left := below(process.pid)) < 3:  # pytest, the kernel, a warden
             time.sleep(0.01)
@@ -395,13 +391,13 @@ def test_what_breaks_a_shared_kernel_is_found_by_halves(broken, most, lost, monk
 
     groups = []
 
-    def decide(asked, setup, job):
+    def decide(asked, setup, job, keep):
         groups.append(list(asked))
         end = next((i for i, key in enumerate(asked) if key in broken), len(asked))
         return {key: {} if i < end else one.GraderError() for i, key in enumerate(asked)}
 
     monkeypatch.setattr(one, "_decide", decide)
-    found = one._decide_all({key: {} for key in range(200)}, {}, {})
+    found = one._decide_all({key: {} for key in range(200)}, {}, {}, lambda found: None)
     assert list(found) == list(range(200))
     assert sum(isinstance(verdicts, one.GraderError) for verdicts in found.values()) == lost
     assert len(groups) <= most
@@ -413,19 +409,24 @@ def test_an_interrupt_ends_what_the_threads_grade_at_once(tmp_path, monkeypatch)
 
     start, begun = subprocess.Popen, time.monotonic()
     monkeypatch.setattr(one.subprocess, "Popen", lambda _, **options: start(["sleep", "60"], **options))
-    futures = []
+    ended = []
 
-    def interrupted():
-        with executor_of(argparse.Namespace(dask=None, jobs=2)) as executor:
-            futures.extend(executor.submit(one._nbval, tmp_path, 60, 60) for _ in range(2))
-            while len(one.RUNNING) < 2:
-                time.sleep(0.01)
+    def job(seconds):
+        time.sleep(seconds)  # one of them does not run yet when the interrupt comes
+        try:
+            one._nbval(tmp_path, 60, 60, str)
+        except KeyboardInterrupt as error:
+            ended.append(error)
+            raise
+
+    def interrupt():
+        if one.RUNNING:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
+    with executor_of(argparse.Namespace(dask=None, jobs=2)) as executor, pytest.raises(KeyboardInterrupt):
+        run_jobs(job, {"now": 0, "soon": 3, "never": 0}, executor, print, interrupt, one.stop_notebooks)
     assert time.monotonic() - begun < 30
-    assert [type(future.exception()) for future in futures] == [KeyboardInterrupt] * 2
+    assert len(ended) == 2
     assert not one.RUNNING | one.STOPPED
 
 

@@ -8,8 +8,10 @@ import csv
 import errno
 import hashlib
 import io
+import itertools
 import json
 import os
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from notebook_tools import read
 
 from cnnlib.course.command_line import main
 from cnnlib.course.exercises import exercises, judge, make_exam
-from cnnlib.course.grading import batch, jail, scores
+from cnnlib.course.grading import batch, jail, scores, store
 from cnnlib.course.grading.course_book import gradebook
 from cnnlib.course.grading.scores import read_overrides, scored
 from cnnlib.course.grading.similarity import form, similar
@@ -312,11 +314,11 @@ def test_two_never_write_into_one_run_at_once(quick, tmp_path):
     assert len(tried) == 3
     assert [result["score"] for result in results] == [1]
     assert len(gradebook([run], tmp_path / "book.csv")) == 1
-    assert not (run / batch.LOCK).exists()
-    (run / batch.LOCK).touch()  # left by one that was killed: nobody holds it
+    assert not (run / store.LOCK).exists()
+    (run / store.LOCK).touch()  # left by one that was killed: nobody holds it
     assert [result["score"] for result in quick({}, resume=True)] == [1]
     (tmp_path / "new").mkdir()
-    (tmp_path / "new" / batch.LOCK).touch()  # killed before it had anything
+    (tmp_path / "new" / store.LOCK).touch()  # killed before it had anything
     assert [result["score"] for result in quick({}, output="new")] == [1]
 
 
@@ -460,6 +462,42 @@ def test_an_interrupted_regrade_loses_nothing(quick, tmp_path, monkeypatch):
     batch.regrade(run, progress=str)
     assert not (run / "regrading").exists()
     assert len(list(run.glob("gradebook-*.csv"))) == 1
+
+
+@pytest.mark.parametrize("before", range(7))
+def test_a_regrade_that_is_killed_while_it_takes_the_runs_place_is_gone_on_with(
+    before, quick, tmp_path, monkeypatch
+):
+    """`before` counts the files and folders that have been moved or removed when the process ends."""
+    quick({"ann.ipynb": RIGHT, "bob.ipynb": HALF})
+    run = tmp_path / "run"
+    run_id = batch.read_json(run / "run.json")["run_id"]
+    take_over, steps = batch._take_over, itertools.count()
+
+    def until(function):
+        def call(*arguments, **options):
+            if next(steps) == before:
+                raise KeyboardInterrupt
+            return function(*arguments, **options)
+
+        return call
+
+    def killed(output):
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", until(Path.replace))
+            patch.setattr(batch.shutil, "rmtree", until(shutil.rmtree))
+            take_over(output)
+
+    monkeypatch.setattr(batch, "_take_over", killed)
+    with pytest.raises(KeyboardInterrupt):
+        batch.regrade(run, ["bob"], progress=str)
+    monkeypatch.setattr(batch, "_take_over", take_over)
+    now, results = batch.rewrite(run)
+    assert now["run_id"] != run_id
+    assert [result["score"] for result in results] == [2, 1]
+    assert len(list(run.glob("gradebook-*.csv"))) == 1
+    assert (run / "course").is_dir()
+    assert not (run / batch.AGAIN).exists()
 
 
 def test_what_is_not_graded_yet_is_no_zero(quick, tmp_path):

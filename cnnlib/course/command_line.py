@@ -237,14 +237,7 @@ def executor_of(options):
         os.environ["OMP_NUM_THREADS"] = threads or str(max(1, os.cpu_count() // options.jobs))
         try:
             with concurrent.futures.ThreadPoolExecutor(options.jobs) as executor:  # each job is a process
-                try:
-                    yield executor
-                except BaseException:
-                    if runner := sys.modules.get("cnnlib.course.runner"):
-                        runner.stop_kernels()  # the threads wait for them
-                    if one := sys.modules.get("cnnlib.course.grading.one"):
-                        one.stop_notebooks()
-                    raise
+                yield executor
         finally:
             if threads is None:
                 del os.environ["OMP_NUM_THREADS"]
@@ -361,7 +354,7 @@ def run_command(options):
     def execute(path):
         bar = labels[path] if sys.stdout.isatty() and options.jobs == 1 else None
         if bar is None:
-            print(f"{labels[path]} …", flush=True)
+            print(f"{labels[path]} …")
         return runner.run_lesson(
             path, options.output / path.name, given, progress=bar, timeout=options.timeout
         )
@@ -375,12 +368,13 @@ def run_command(options):
         to_go = len(paths) - len(found)
         left = (time.monotonic() - begun) / len(found) * to_go
         after = f"; {to_go} to go, about {_duration(left)}" if to_go else ""
-        print(f"{labels[path]}: {result.status}, {result.seconds:.0f} s{after}", flush=True)
+        print(f"{labels[path]}: {result.status}, {result.seconds:.0f} s{after}")
 
     interrupted = False
     try:
         with executor_of(options) as executor:
-            run_jobs(execute, {path: path for path in paths}, executor, finish)
+            jobs = {path: path for path in paths}
+            run_jobs(execute, jobs, executor, finish, stop=runner.stop_kernels)
     except KeyboardInterrupt:
         interrupted = True
         print("\nInterrupted. Finished until here:")
@@ -471,8 +465,9 @@ def main(arguments=None):
     0: all well, 1: a lesson failed, 2: a wrong call, 130: interrupted.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # where the locale lacks a character, "?" stands for it
-            stream.reconfigure(errors="replace")
+        if isinstance(stream, io.TextIOWrapper):
+            # Where the locale lacks a character, "?" stands for it; a log has each line when it is there.
+            stream.reconfigure(errors="replace", line_buffering=True)
     options = None
     try:
         options = parse_arguments(arguments)

@@ -132,7 +132,7 @@ def sweep(path, given, output, *, executor=None, resume=False, timeout=None, pro
             f"{result['seconds']:.0f} s, {held} of {len(result['claims'])} claims held"
         )
 
-    run_jobs(run_one, waiting, executor, finish)
+    run_jobs(run_one, waiting, executor, finish, stop=runner.stop_kernels)
     results = [found[position] for position in range(len(runs))]
     with atomic_path(output / "results.csv") as temporary:
         temporary.write_text(table(results), encoding="utf-8")

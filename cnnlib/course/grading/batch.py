@@ -1,13 +1,11 @@
 """Grading a batch of submissions: with any executor, with progress, and resumable to the same grades."""
 
-import contextlib
 import datetime
-import fcntl
 import importlib.util
-import json
 import os
 import secrets
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,10 +14,11 @@ import nbformat
 from cnnlib.course import runner
 from cnnlib.course.exercises import exercises, make_exam, plain, squeezed
 from cnnlib.course.grading import jail, lms, reports
-from cnnlib.course.grading.collect import collect, slug
-from cnnlib.course.grading.one import grade_submissions
+from cnnlib.course.grading.collect import collect
+from cnnlib.course.grading.one import grade_submissions, stop_notebooks
 from cnnlib.course.grading.roster import read_roster, recogniser
 from cnnlib.course.grading.scores import OVERRIDES, read_overrides, standings, submissions_of
+from cnnlib.course.grading.store import LOCK, alone_in, read_json, read_stored, stored_at, write_json
 from cnnlib.course.grading.tables import shown
 from cnnlib.course.jobs import run_jobs
 from cnnlib.course.release import release_package
@@ -40,43 +39,12 @@ FIXED = {
 FREE = {"late_penalty": 0, "export": [], "assignment": None}
 """Options that only the reports need; they may change when a run is gone on with."""
 CHUNK = 200
-"""So many submissions at most share a kernel that decides; their results are stored together. To start a
-kernel and a warden costs as much as a dozen submissions."""
-
-
-LOCK = ".lock"
-"""A file in a run's folder while something writes there."""
-
-
-@contextlib.contextmanager
-def alone_in(output):
-    """Hold a run's folder: two that write there at once would mix their seeds and results.
-
-    A folder that is new and stays empty, as after a wrong call, is removed.
-
-    Raises:
-        ParameterError: another one holds it, or it is a file.
-    """
-    if output.exists() and not output.is_dir():
-        raise ParameterError(f"{output} is a file; name a folder that does not exist yet")
-    new, path = not output.exists(), output / LOCK
-    output.mkdir(parents=True, exist_ok=True)
-    with path.open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ParameterError(
-                f"another grading writes into {output}; wait until it ends, or name another folder"
-            ) from None
-        except OSError:  # a file system that has no locks
-            pass
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # it is not empty
-                if new:
-                    output.rmdir()
+"""So many submissions at most share a kernel that decides. To start one, and a warden, costs as much as a
+dozen submissions."""
+AGAIN = "regrading"
+"""A folder in a run's own, where `regrade` grades before anything of the run changes."""
+COMPLETE = "complete"
+"""A file in it when all is graded: from then on it takes the run's place, whatever comes between."""
 
 
 def grade(lesson, what, output, *, executor=None, resume=False, roster=None, progress=print, **options):
@@ -180,25 +148,37 @@ def regrade(output, students=(), *, executor=None, progress=print):
         owner = {key: submission.student for key, submission in submissions_of(old).items()}
         again = {key: path for key, path in paths.items() if not students or owner[key] in students}
         before = _stored_scores(output, paths)
-        new = output / "regrading"
+        new = output / AGAIN
         shutil.rmtree(new, ignore_errors=True)
         run = _prepare(new, old)
         _grade_all(new, run, again, executor, progress)
-        if (output / "gradebook.csv").exists():
-            (output / "gradebook.csv").replace(output / f"gradebook-{old['run_id']}.csv")
-        for key in again:
-            stored_at(output, key).parent.mkdir(exist_ok=True)
-            stored_at(new, key).replace(stored_at(output, key))
-        shutil.rmtree(output / "course", ignore_errors=True)
-        for name in ("course", "exams.bin", "run.json"):
-            (new / name).replace(output / name)
-        shutil.rmtree(new)
+        (new / COMPLETE).touch()
+        _take_over(output)
         results = _report(output, run, {key: read_stored(output, key) for key in paths})
         now = _stored_scores(output, paths)
         keys = sorted(before.keys() | now.keys())
         return results, [
             (*key, before.get(key), now.get(key)) for key in keys if before.get(key) != now.get(key)
         ]
+
+
+def _take_over(output):
+    """Put what was graded again into the run's place; one that was interrupted here is gone on with."""
+    new = output / AGAIN
+    if not (new / COMPLETE).exists():
+        return
+    if (output / "gradebook.csv").exists():
+        run_id = read_json(output / "run.json")["run_id"]
+        (output / "gradebook.csv").replace(output / f"gradebook-{run_id}.csv")
+    (output / "results").mkdir(exist_ok=True)
+    for path in (new / "results").glob("*.json"):
+        path.replace(output / "results" / path.name)
+    if (new / "course").exists():
+        shutil.rmtree(output / "course", ignore_errors=True)
+    for name in ("course", "exams.bin", "run.json"):  # the last one tells that all is there
+        if (new / name).exists():
+            (new / name).replace(output / name)
+    shutil.rmtree(new)
 
 
 def rewrite(output):
@@ -230,17 +210,27 @@ def _grade_all(output, run, found, executor, progress):
         if old and old["status"] != "grader error" and old["sha256"] == path.stem:
             results[key] = old
         else:
+            stored_at(output, key).unlink(missing_ok=True)
             todo[key] = str(path)
 
     def job(paths, only):
         folder = str(output.resolve())
         return {"folder": folder, "isolation": run["isolation"], "paths": paths, "only": only}
 
+    def tell(key, result):
+        results[key] = result
+        progress(f"[{len(results)}/{len(found)}] {shown(key)}: {_in_short(result)}")
+
+    def watch():
+        for key in [key for key in todo if key not in results]:
+            if stored := read_stored(output, key):
+                tell(key, stored)
+
     def finish(_, graded):
         for key, result in graded.items():
-            write_json(stored_at(output, key), result)
-            results[key] = result
-            progress(f"[{len(results)}/{len(found)}] {shown(key)}: {_in_short(result)}")
+            if key not in results:
+                write_json(stored_at(output, key), result)
+                tell(key, result)
 
     def finish_alone(_, graded):
         for key, alone in graded.items():
@@ -249,13 +239,15 @@ def _grade_all(output, run, found, executor, progress):
             progress(f"{shown(key)}, tried again alone: {_in_short(result)}")
 
     shutil.rmtree(output / "working", ignore_errors=True)  # of a run that was killed
-    chunks = _chunks(todo, executor)
-    run_jobs(grade_submissions, {i: job(chunk, {}) for i, chunk in enumerate(chunks)}, executor, finish)
-    again = {key: [i for i, e in r["exercises"].items() if e["again"]] for key, r in results.items()}
-    again = {key: ids for key, ids in again.items() if ids}
-    if again:  # one job, and nothing beside it
-        paths = {key: str(found[key]) for key in again}
-        run_jobs(grade_submissions, {0: job(paths, again)}, executor, finish_alone)
+    jobs = {i: job(chunk, {}) for i, chunk in enumerate(_chunks(todo, executor))}
+    with ThreadPoolExecutor(1) as thread:  # this one watches
+        executor = executor or thread
+        run_jobs(grade_submissions, jobs, executor, finish, watch, stop_notebooks)
+        again = {key: [i for i, e in r["exercises"].items() if e["again"]] for key, r in results.items()}
+        again = {key: ids for key, ids in again.items() if ids}
+        if again:  # one job, and nothing beside it
+            jobs = {0: job({key: str(found[key]) for key in again}, again)}
+            run_jobs(grade_submissions, jobs, executor, finish_alone, stop=stop_notebooks)
     shutil.rmtree(output / "working", ignore_errors=True)
     return results
 
@@ -317,6 +309,7 @@ def _read_run(output):
         )
     if not path.exists():
         raise ParameterError(f"{output} holds no run; name the folder that `cnnlib grade` wrote")
+    _take_over(output)
     run = read_json(path)
     if not isinstance(run.get("submissions"), list):
         raise ParameterError(f"{output} holds a run of an earlier version; grade into another folder")
@@ -454,17 +447,6 @@ def _code(lesson):
     return [c for c in nbformat.read(lesson, as_version=4).cells if c.cell_type == "code"]
 
 
-def stored_at(output, student):
-    """Return the Path of what is stored of a learner."""
-    return output / "results" / f"{slug(student)}.json"
-
-
-def read_stored(output, student):
-    """Return what is stored of a learner, or None."""
-    path = stored_at(output, student)
-    return read_json(path) if path.exists() else None
-
-
 def _stored_scores(output, students):
     """Return {(student id, exercise id): score} of what is stored."""
     stored = {student: read_stored(output, student) for student in students}
@@ -474,24 +456,3 @@ def _stored_scores(output, students):
         if result
         for name, entry in result["exercises"].items()
     }
-
-
-def read_json(path):
-    """Return the dict that `write_json` wrote.
-
-    Raises:
-        ParameterError: somebody else wrote there, or half of it is gone.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ParameterError(f"{path} is damaged ({error}); take it from a backup, or begin anew") from None
-    if not isinstance(value, dict):
-        raise ParameterError(f"{path} is damaged (it holds no run); take it from a backup, or begin anew")
-    return value
-
-
-def write_json(path, value):
-    """Write plain data, whole or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1), encoding="utf-8")

@@ -20,7 +20,7 @@ import numpy as np
 from cnnlib.course.challenge import MAX_NUMBERS
 from cnnlib.course.exercises.judge import AnswerEnded
 from cnnlib.course.grading.client import Answer
-from cnnlib.course.grading.jail import MEMORY
+from cnnlib.course.grading.jail import STARVED
 from cnnlib.data import Dataset
 
 NAMES = ("Entry", "ENTRY_SETTINGS")
@@ -178,8 +178,8 @@ def _ask(warden, name, request, seconds, what, most=None):
         message = (
             f"it took more than {clock:,} s by the clock, and had {spent['seconds']:.0f} of the processor"
         )
-    elif spent["code"] == -9:
-        message = f"its process was killed: it wanted more than its {MEMORY >> 20:,} MiB of memory"
+    elif spent["starved"]:
+        message = STARVED
     raise Refused(f"while {what}, {message.removeprefix('it raised ParameterError: ')}")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from cnnlib.course.exercises import judge, plain
 from cnnlib.course.exercises.judge import AnswerEnded, Verdict
 from cnnlib.course.grading.client import Answer
-from cnnlib.course.grading.jail import TOGETHER, JailError, Warden
+from cnnlib.course.grading.jail import STARVED, JailError, Warden
 
 MEMORY = 1 << 30
 """Bytes that this process may take beyond what it has at the start, whatever answers send back."""
@@ -107,8 +107,7 @@ def _ask_once(warden, exam, source, providers, given, own=()):
         limit = f"it took longer than the {exam['seconds']:g} s that all cases may take"
         return Verdict("timeout", limit), ended["seconds"] < BUSY * exam["seconds"]
     if verdict.status == "killed" and ended["starved"]:  # by the jail's own limit: it is not the machine
-        limit = f"its processes and files took more than {TOGETHER >> 20:,} MiB of memory together"
-        return Verdict("killed", limit), False
+        return Verdict("killed", STARVED), False
     return verdict, verdict.status == "killed" and ended["code"] == -9
 
 

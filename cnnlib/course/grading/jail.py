@@ -35,6 +35,8 @@ HOME_FILES = 16_384
 TOGETHER = MEMORY + HOME_SIZE
 """Bytes for a jail as a whole. One process that takes too much meets its own limit first, so that it ends
 with the same MemoryError on machines with control groups and without."""
+STARVED = f"its processes and files took more than {TOGETHER >> 20:,} MiB of memory together"
+"""What is told of a jail that met the limit as a whole."""
 USER = 200_000 + os.getpid() % 400_000  # where root makes the jail; nobody else's
 START_SECONDS = 120  # importing torch on a busy machine
 
@@ -123,6 +125,10 @@ class Warden:
         self._forked = False
         ended = self._order(b"E" if by_itself else b"K", "ended", START_SECONDS)
         return ended | {"starved": _starved(self._group) > self._starved}
+
+    def kill(self):
+        """End the warden at once, from another thread: who waits for it gets a JailError."""
+        self._process.kill()
 
     def stop(self):
         """End the warden, with the jail where there is one."""

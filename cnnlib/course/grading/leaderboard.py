@@ -16,17 +16,7 @@ import torch
 from cnnlib.course import runner
 from cnnlib.course.challenge import ENTRIES, MAX_NUMBERS, SECONDS
 from cnnlib.course.grading import entries, jail
-from cnnlib.course.grading.batch import (
-    alone_in,
-    check_same,
-    goes_on,
-    new_run_id,
-    providers,
-    read_json,
-    read_stored,
-    stored_at,
-    write_json,
-)
+from cnnlib.course.grading.batch import check_same, goes_on, new_run_id, providers
 from cnnlib.course.grading.collect import Submission, collect, slug
 from cnnlib.course.grading.one import OPTIMIZER, imported
 from cnnlib.course.grading.reports import (
@@ -39,6 +29,7 @@ from cnnlib.course.grading.reports import (
 )
 from cnnlib.course.grading.roster import read_roster, recogniser
 from cnnlib.course.grading.scores import called, people, who
+from cnnlib.course.grading.store import alone_in, read_json, read_stored, stored_at, write_json
 from cnnlib.course.grading.submission import SubmissionError, code_cells, find_entry, read_bytes
 from cnnlib.course.grading.tables import csv_text, shown
 from cnnlib.course.jobs import run_jobs
@@ -177,7 +168,7 @@ def _decide_all(output, run, lesson, asked, executor, progress):
     if not todo:
         return results
     drawn = entries.Draw(*draw(run["seed"], run["sizes"]), run["seconds"], run["seed"])
-    free = queue.SimpleQueue()
+    wardens, free = [], queue.SimpleQueue()
     with contextlib.ExitStack() as undo:
 
         def decide(cells):
@@ -187,7 +178,7 @@ def _decide_all(output, run, lesson, asked, executor, progress):
                 group = undo.enter_context(jail.memory_group())
                 course = (output / "course").resolve()  # a warden runs in another folder
                 warden = jail.Warden(course, run["isolation"], group, modules)
-                undo.enter_context(warden)
+                wardens.append(undo.enter_context(warden))
             found = entries.decide(warden, setup, cells, drawn)
             free.put(warden)  # not where it failed
             return found | {"isolation": warden.isolation, "source": _digest(cells)}
@@ -198,7 +189,11 @@ def _decide_all(output, run, lesson, asked, executor, progress):
             told = found["reason"] or f"{found['correct'] / len(drawn.judged):.2%}"
             progress(f"[{len(results)}/{len(asked)}] {shown(student)}: {shown(told)[:100]}")
 
-        run_jobs(decide, todo, executor, finish)
+        def stop():
+            for warden in wardens:
+                warden.kill()
+
+        run_jobs(decide, todo, executor, finish, stop=stop)
     return results
 
 

@@ -10,12 +10,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import nbformat
 
 from cnnlib.course.exercises import plain, squeezed
 from cnnlib.course.grading import jail
+from cnnlib.course.grading.store import stored_at, write_json
 from cnnlib.course.grading.submission import SubmissionError, code_cells, find_answers, read_bytes
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -27,6 +29,8 @@ SPARE_SECONDS = 200
 
 OPTIMIZER = ["torch._dynamo"]
 """What an optimizer's first step imports, for seconds: the warden does so once, where some answer trains."""
+LOOK = 1.0
+"""Seconds after which what nbval has decided meanwhile is stored again."""
 
 
 RUNNING, STOPPED = set(), set()
@@ -39,6 +43,9 @@ class GraderError(RuntimeError):
 
 def grade_submissions(job):
     """Grade some submissions; whatever one holds, it harms no other.
+
+    A submission's result is stored in the run's folder as soon as it is known, for a run that is interrupted
+    to go on with; but not where only some exercises are examined.
 
     Args:
         job: dict of plain data with "folder" (the run's), "isolation", "paths" {key: path of a submission},
@@ -59,12 +66,19 @@ def grade_submissions(job):
             results[key]["message"] = str(error)
         except Exception as error:  # whatever it is, the others in the batch must not suffer from it
             results[key] |= GRADER_ERROR | {"message": f"{type(error).__name__}: {str(error)[:500]}"}
-    for key, verdicts in _decide_all(asked, setup, job).items():
-        if isinstance(verdicts, GraderError):
-            results[key] |= GRADER_ERROR | {"message": str(verdicts)}
-        else:
+
+    def keep(found):
+        for key, verdicts in found.items():
+            if isinstance(verdicts, GraderError) or results[key]["status"] == "graded":
+                continue
             _fill(results[key], setup["exams"], asked[key]["answers"], verdicts)
             results[key]["isolation"] = results[key]["isolation"] or job["isolation"]
+            if key not in job["only"]:
+                write_json(stored_at(Path(job["folder"]), key), results[key])
+
+    for key, verdicts in _decide_all(asked, setup, job, keep).items():
+        if isinstance(verdicts, GraderError):
+            results[key] |= GRADER_ERROR | {"message": str(verdicts)}
     return results
 
 
@@ -105,15 +119,17 @@ def _fill(result, exams, answers, verdicts):
 # --- deciding -----------------------------------------------------------------------------------
 
 
-def _decide_all(asked, setup, job):
+def _decide_all(asked, setup, job, keep):
     """Return {key: verdicts or GraderError}; what one notebook for all does not tell, two for halves may.
 
+    `keep` is given the same of a part, again and again, while a notebook runs: errors there mean not yet.
     So it goes on down to one submission, and where that breaks the kernel, a dozen notebooks find it.
     """
     found, groups, failures = {}, [asked] if asked else [], 0
     while groups and failures < 2:  # two alone in turn: it is not the submissions
         group = groups.pop()
-        found |= _decide(group, setup, job)
+        found |= _decide(group, setup, job, keep)
+        keep(found)
         unsure = [key for key in group if isinstance(found[key], GraderError)]
         if len(group) == 1:
             failures = failures + 1 if unsure else 0
@@ -124,7 +140,7 @@ def _decide_all(asked, setup, job):
     return found
 
 
-def _decide(asked, setup, job):
+def _decide(asked, setup, job, keep):
     """Return {key: {exercise id: verdict as a dict}}, as nbval and the examiner agree, or GraderErrors."""
     working = Path(job["folder"]) / "working"
     working.mkdir(exist_ok=True)
@@ -144,7 +160,8 @@ def _decide(asked, setup, job):
             nbformat.write(graded_notebook(asked), folder / "graded.ipynb")
             limits = {exam["id"]: exam["seconds"] for exam in setup["exams"]}
             seconds = [limits[i] for each in asked.values() for i in each["answers"]]
-            output = _nbval(folder, max(seconds, default=0), sum(seconds))
+            cell_seconds = max(seconds, default=0)
+            output = _nbval(folder, cell_seconds, sum(seconds), lambda: keep(_agreed(folder, asked)))
         return _agreed(folder, asked, output)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -199,8 +216,11 @@ def _cell_id(kind, number, exercise_id):
     return f"{kind}-{number}-{exercise_id.partition('.')[2]}"[:64]
 
 
-def _nbval(folder, cell_seconds, seconds):
-    """Run nbval in the folder, deaf to every configuration file and start-up file; return what it printed."""
+def _nbval(folder, cell_seconds, seconds, look):
+    """Run nbval in the folder, deaf to every configuration file and start-up file; return what it printed.
+
+    `look` is called every LOOK seconds meanwhile.
+    """
     cell_seconds, seconds = int(cell_seconds + SPARE_SECONDS), seconds + SPARE_SECONDS
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(HEARD)},
@@ -210,7 +230,7 @@ def _nbval(folder, cell_seconds, seconds):
         "JUPYTER_CONFIG_DIR": str(folder / "jupyter"),
         "PYTHONPATH": os.pathsep.join([str(PLUGIN), *jail.extra_paths()]),
         "PYTHONNOUSERSITE": "1",
-        "NBVAL_OUTCOMES": str(folder / "outcomes.json"),
+        "NBVAL_OUTCOMES": str(folder / "outcomes.jsonl"),
         "OMP_NUM_THREADS": "1",
     }
     command = [
@@ -229,10 +249,15 @@ def _nbval(folder, cell_seconds, seconds):
         start_new_session=True,
     )
     RUNNING.add(process)
+    output, deadline = None, time.monotonic() + seconds
     try:
-        output, _ = process.communicate(timeout=seconds)
-    except subprocess.TimeoutExpired:
-        output = b"the notebook took too long"
+        while output is None:
+            try:
+                output, _ = process.communicate(timeout=LOOK)
+            except subprocess.TimeoutExpired:
+                look()
+                if time.monotonic() > deadline:
+                    output = b"the notebook took too long"
     finally:
         RUNNING.discard(process)
         with contextlib.suppress(ProcessLookupError):
@@ -244,16 +269,13 @@ def _nbval(folder, cell_seconds, seconds):
     return output.decode(errors="replace")
 
 
-def _agreed(folder, asked, output):
+def _agreed(folder, asked, output=""):
     """Return {key: verdicts}; a GraderError where nbval and the examiner do not both know, and agree."""
-    verdicts, outcomes = {}, {}
-    with contextlib.suppress(OSError, ValueError):
-        outcomes = json.loads((folder / "outcomes.json").read_text())
-    with contextlib.suppress(OSError, ValueError):
-        for line in (folder / "verdicts.jsonl").read_text(encoding="utf-8").splitlines():
-            verdict = json.loads(line)
-            verdicts[verdict.pop("key"), verdict.pop("id")] = verdict
-    found = {}
+    verdicts, outcomes, found = {}, {}, {}
+    for cell, passed in _lines(folder / "outcomes.jsonl"):
+        outcomes[cell] = passed and outcomes.get(cell, True)
+    for verdict in _lines(folder / "verdicts.jsonl"):
+        verdicts[verdict.pop("key"), verdict.pop("id")] = verdict
     for number, (key, each) in enumerate(asked.items()):
         found[key] = {}
         for exercise_id in each["answers"]:
@@ -269,4 +291,13 @@ def _agreed(folder, asked, output):
                 )
                 break
             found[key][exercise_id] = verdict
+    return found
+
+
+def _lines(path):
+    """Return the values in a file of JSON lines, to which somebody may be writing."""
+    found = []
+    with contextlib.suppress(OSError, ValueError):  # it is not there yet; its last line is half written
+        for line in path.read_text(encoding="utf-8").splitlines():
+            found.append(json.loads(line))
     return found

@@ -10,8 +10,6 @@ import os
 
 import pytest
 
-outcomes = {}
-
 with contextlib.suppress(AttributeError):  # not Linux
     ctypes.CDLL(None).prctl(1, 9)  # PR_SET_PDEATHSIG, SIGKILL: what started this run may be killed itself
 
@@ -23,9 +21,5 @@ def pytest_runtest_makereport(item, call):
     if cell is not None and (call.when == "call" or report.failed):
         # After a kernel has died nbval runs the other cells as expected failures: no pass is meant.
         clean = report.outcome == "passed" and not hasattr(report, "wasxfail")
-        outcomes[cell.get("id", "")] = clean and outcomes.get(cell.get("id", ""), True)
-
-
-def pytest_sessionfinish():
-    with open(os.environ["NBVAL_OUTCOMES"], "w", encoding="utf-8") as file:
-        json.dump(outcomes, file)
+        with open(os.environ["NBVAL_OUTCOMES"], "a", encoding="utf-8") as file:  # at once: others read it
+            file.write(json.dumps([cell.get("id", ""), clean]) + "\n")
