@@ -99,6 +99,13 @@ def test_it_is_small_and_names_no_machine(path):
 
 
 @each_lesson
+def test_no_line_that_told_how_far_it_was_is_left(path):
+    for cell in code_cells(read(path)):
+        printed = "".join(output.get("text", "") for output in cell.outputs)
+        assert " so far, " not in printed, cell.id
+
+
+@each_lesson
 def test_its_widgets_show_a_figure_where_no_kernel_is(path):
     notebook = read(path)
     assert "widgets" not in notebook.metadata

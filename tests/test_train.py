@@ -364,6 +364,16 @@ def test_a_line_in_a_terminal_says_how_long_it_may_take_and_goes_away(monkeypatc
     assert screen.line.strip() == ""
 
 
+def test_a_line_that_was_asked_for_goes_away_however_soon_all_is_done(monkeypatch):
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    with progress_bar(2, "run") as bar:
+        bar.refresh()
+        bar.update(2)
+    assert any("0 of 2 runs" in line for line in screen.seen)
+    assert screen.line.strip() == ""
+
+
 def test_a_line_is_no_wider_than_a_narrow_terminal(monkeypatch):
     screen = Screen()
     monkeypatch.setattr("sys.stdout", screen)

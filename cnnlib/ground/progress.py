@@ -54,6 +54,10 @@ class _Bar(tqdm):
         self.finished += n
         return super().update(n)
 
+    def refresh(self, *arguments, **options):
+        self.delay = 0  # tqdm takes no line away that was shown before its delay was over
+        return super().refresh(*arguments, **options)
+
 
 class _Lines(_Bar):
     """A bar whose every state is a line of its own, and none comes soon after another."""
