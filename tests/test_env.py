@@ -287,18 +287,23 @@ def test_a_wrong_seed_is_refused(seed):
 
 
 def test_own_randomness_is_that_of_a_seed_and_leaves_the_callers_as_it_was():
+    def draw():
+        return random.gauss(), np.random.randn(), torch.rand(1).item()
+
     cpu = torch.device("cpu")
-    torch.manual_seed(7)
-    expected = torch.rand(3)
-    torch.manual_seed(1)
-    torch.rand(2)
-    before = torch.get_rng_state()
+    set_seed(7)
+    expected = draw()
+    set_seed(1)
+    first = draw()  # of a normal distribution both generators keep a second number
+    second = draw()
+    set_seed(1)
+    assert draw() == first
     with own_randomness(7, cpu):
-        assert torch.equal(torch.rand(3), expected)
-    assert torch.equal(torch.get_rng_state(), before)
+        assert draw() == expected
+    assert draw() == second
     with own_randomness(None, cpu):
-        inside = torch.rand(3)
-    assert torch.equal(torch.rand(3), inside)
+        inside = draw()
+    assert draw() == inside
 
 
 @pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
@@ -319,10 +324,10 @@ def test_the_state_of_a_devices_generator_is_kept_beside_the_cpus(monkeypatch, k
     module, device = Module(), torch.device(kind)
     monkeypatch.setattr(torch, "get_device_module", lambda device: module)
     states = random_states(device)
-    assert set(states) == {"cpu", kind}
+    assert set(states) == {"python", "numpy", "cpu", kind}
     module.state = torch.tensor([2], dtype=torch.uint8)
     torch.rand(1)
-    set_random_states(device, {"cpu": states["cpu"]})  # of a run on the CPU
+    set_random_states(device, {name: states[name] for name in states if name != kind})  # of a run on the CPU
     assert module.state == 2
     set_random_states(device, states)
     assert module.state == 1

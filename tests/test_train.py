@@ -2,6 +2,7 @@ import contextlib
 import copy
 import io
 import os
+import random
 import re
 import signal
 import subprocess
@@ -195,6 +196,37 @@ def test_a_seed_decides_the_run_and_nothing_else_does(blobs):
     assert not same(models[0], models[2])
     torch.manual_seed(11)
     assert torch.equal(torch.rand(1), after)  # the caller's generator was left alone
+
+
+class Blurred(nn.Module):
+    """Scales maps by what Python's and NumPy's global generators draw, as home-made stochastic depth does."""
+
+    def forward(self, x):
+        return x * (random.choice((0.5, 1, 2)) * float(np.random.rand())) if self.training else x
+
+
+def test_a_seed_decides_what_python_and_numpy_draw(blobs, tmp_path):
+    def blurred():
+        return nn.Sequential(*make(), Blurred())
+
+    models = [blurred() for _ in range(3)]
+    random.seed(11), np.random.seed(11)
+    quiet(models[0], blobs, epochs=1, seed=2**40)
+    after = random.random(), np.random.rand()
+    random.seed(99), np.random.seed(99)
+    quiet(models[1], blobs, epochs=1, seed=2**40)
+    quiet(models[2], blobs, epochs=1, seed=2)
+    assert same(models[0], models[1])
+    assert not same(models[0], models[2])
+    random.seed(11), np.random.seed(11)
+    assert (random.random(), np.random.rand()) == after  # the caller's generators were left alone
+
+    whole, parts, resumed = blurred(), blurred(), blurred()
+    run(whole, blobs)
+    stopped(nn.Sequential(parts, InterruptAt(13)), blobs, checkpoint=tmp_path / "run.pt")
+    random.seed(5), np.random.seed(5)
+    run(nn.Sequential(resumed, nn.Identity()), blobs, checkpoint=tmp_path / "run.pt")
+    assert same(resumed, whole)
 
 
 def test_warmup_linear_rises_and_falls():

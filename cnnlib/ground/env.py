@@ -129,26 +129,34 @@ def set_seed(seed):
 
 
 def random_states(device):
-    """Return the states of torch's generators that a run on a device uses: the CPU's and the device's own.
+    """Return the states of the generators that a run on a device uses: Python's, NumPy's and torch's.
 
     Args:
         device: torch.device.
 
     Returns:
-        dict from the kind of device, such as "cpu" and "cuda", to a uint8 tensor.
+        dict: "python" and "numpy" → what their `setstate` and `set_state` take, of plain numbers; the kinds of
+        device, "cpu" and its own, such as "cuda" → a uint8 tensor.
     """
     import torch
 
-    states = {"cpu": torch.get_rng_state()}
+    name, keys, *rest = np.random.get_state()
+    states = {
+        "python": random.getstate(),
+        "numpy": (name, keys.tolist(), *rest),  # a checkpoint holds no arrays
+        "cpu": torch.get_rng_state(),
+    }
     if device.type != "cpu":
         states[device.type] = torch.get_device_module(device).get_rng_state(*_which(device))
     return states
 
 
 def set_random_states(device, states):
-    """Put torch's generators for a device into states that `random_states` returned, for any device."""
+    """Put the generators for a device into states that `random_states` returned, for any device."""
     import torch
 
+    random.setstate(states["python"])
+    np.random.set_state(states["numpy"])
     torch.set_rng_state(states["cpu"])
     if device.type != "cpu" and device.type in states:
         torch.get_device_module(device).set_rng_state(states[device.type], *_which(device))
@@ -160,21 +168,23 @@ def _which(device):
 
 @contextmanager
 def own_randomness(seed, device):
-    """Seed torch for a block, and give the caller's generators back afterwards.
+    """Seed Python, NumPy and torch for a block, and give the caller's generators back afterwards.
 
     Those of other devices are left alone: `torch.manual_seed` would seed them too, and not put them back.
 
     Args:
-        seed: int; None: the block begins with the caller's own states.
+        seed: int from 0 on; None: the block begins with the caller's own states.
         device: torch.device on which the block computes.
     """
     import torch
 
     before = random_states(device)
     if seed is not None:
-        set_random_states(
-            device, {kind: torch.Generator(kind).manual_seed(seed).get_state() for kind in before}
-        )
+        own = {"python": random.Random(seed).getstate()}
+        own["numpy"] = np.random.RandomState(seed % 2**32).get_state()  # it takes no larger one
+        for kind in before.keys() - own.keys():
+            own[kind] = torch.Generator(kind).manual_seed(seed).get_state()
+        set_random_states(device, own)
     try:
         yield
     finally:

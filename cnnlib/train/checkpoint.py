@@ -9,7 +9,7 @@ import torch
 from cnnlib.ground.errors import CheckpointError, ParameterError, kind_of
 from cnnlib.ground.files import as_path, atomic_path
 
-_FORMAT = 3
+_FORMAT = 4
 
 
 def save_checkpoint(path, state):

@@ -240,7 +240,8 @@ def fit(
         loss: function of logits (N, K) and labels (N,) that returns their mean loss. A module is moved to
             the device too.
         seed: int from 0 on that decides the order of the images and the model's own randomness, such as
-            dropout. The caller's generators are left as they were.
+            dropout, whether torch, NumPy or Python draws it from its global generator. The caller's
+            generators are left as they were.
         device: "auto", "cpu", "cuda", …; see `cnnlib.ground.env.best_device`.
         checkpoint: path of the checkpoint file, or None.
         checkpoint_steps: save every so many steps too, at least 1.
