@@ -1,6 +1,7 @@
 """A learner's progress: read from saved notebooks, whatever state they are in."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from cnnlib.course.command_line import main
 from cnnlib.course.exercises import clock, exercises
 from cnnlib.ground.errors import ParameterError
 
+LESSON = "02_parts_of_a_cnn"
 FUNCTION, FAULTY = (next(e for e in exercises("02") if bool(e.given) == given) for given in (False, True))
 
 
@@ -69,11 +71,11 @@ def test_of_several_copies_the_best_answer_counts_and_the_next_is_what_was_begun
     notebook(tmp_path / "02_a-Copy2.ipynb", FAULTY, FAULTY.solution, said("✗ wrong"))
     lessons = progress.read(tmp_path)
     shown = progress.table(lessons)
-    assert "02_a  1 of 2  ✓✗" in shown
+    assert f"{LESSON}  1 of 2  ✓✗" in shown
     assert "2 exercises: ✓ 1 solved, ✗ 1 tried, ○ 0 untouched" in shown
     assert shown.endswith(f"{FAULTY.id} is begun: change it and run its check again, in 02_a-Copy2.ipynb.")
     data = json.loads(progress.as_json(lessons))
-    assert data["next"] == {"lesson": "02_a", "exercise": FAULTY.id}
+    assert data["next"] == {"lesson": LESSON, "exercise": FAULTY.id}
     assert data["lessons"][0]["exercises"] == {FUNCTION.id: "solved", FAULTY.id: "tried"}
     notebook(tmp_path / "02_a-Copy2.ipynb", FAULTY, FAULTY.solution, said("✓ right"))
     assert "All are solved." in progress.table(progress.read(tmp_path))
@@ -95,10 +97,31 @@ def test_a_folder_without_a_lesson_asks_for_another(tmp_path, capsys):
 def test_a_damaged_notebook_is_named_and_stops_nothing(tmp_path, text):
     (tmp_path / "01_bad.ipynb").write_bytes(text.encode("utf-8", "surrogateescape"))
     notebook(tmp_path / "02_a.ipynb", FUNCTION, FUNCTION.stub, [])
+    (tmp_path / "02_a-Copy1.ipynb").write_bytes((tmp_path / "01_bad.ipynb").read_bytes())
     bad, good = progress.read(tmp_path)
     assert "01_bad.ipynb cannot be read as a notebook" in bad.problem
     assert good.exercises == {FUNCTION.id: "untouched"}
-    assert "cannot be read" in progress.table([bad, good])
+    first, second, *_ = progress.table([bad, good]).splitlines()
+    assert "01_bad.ipynb cannot be read" in first
+    assert re.search(r"  0 of 1  ○; .*02_a-Copy1.ipynb cannot be read", second)
+
+
+@pytest.mark.parametrize("name", ["my digits", "02_parts_of_a_cnn (1)", "Copy of lesson 2", "03 and more"])
+def test_a_notebook_may_have_another_name(tmp_path, name):
+    right = said(f"✓ {FUNCTION.id}: right in all 6 cases")
+    notebook(tmp_path / f"{name}.ipynb", FUNCTION, FUNCTION.solution, right)
+    (lesson,) = progress.read(tmp_path)
+    assert (lesson.name, lesson.exercises) == (LESSON, {FUNCTION.id: "solved"})
+
+
+def test_a_check_in_the_cell_of_its_answer_counts_in_its_own_lesson_only(tmp_path):
+    """So that the one that lesson 00 shows is no exercise that its reader has tried."""
+    cell = new_code_cell(f'{FUNCTION.solution}\ncheck("{FUNCTION.id}", {FUNCTION.name})')
+    cell.outputs = said(f"✗ {FUNCTION.id}: it returned 3")
+    for name, exercises_found in (("00_start", {}), ("02_mine", {FUNCTION.id: "tried"})):
+        nbformat.write(new_notebook(cells=[cell]), tmp_path / f"{name}.ipynb")
+        found = {k: v for each in progress.read(tmp_path) for k, v in each.exercises.items()}
+        assert found == exercises_found
 
 
 def test_outputs_that_are_odd_are_no_answer(tmp_path):

@@ -1,7 +1,8 @@
 """A learner's own progress: which exercises are solved, tried and untouched, read from saved notebooks.
 
 Nothing is run. What a check cell said when it was last run tells, and where it was not run, whether the
-exercise still reads as it was handed out. A notebook that cannot be read is named and stops nothing.
+exercise still reads as it was handed out. Whatever a notebook's file is called, its checks tell of which
+lessons it holds exercises. A notebook that cannot be read is named and stops nothing.
 
     cnnlib progress             # the lessons in notebooks/
     cnnlib progress mine        # copies in a folder of one's own; of several copies the best answer counts
@@ -58,14 +59,12 @@ def read(*folders):
         folders = [NOTEBOOKS, *([own_folder() / "notebooks"] if own_folder() else [])]
     found = {}
     for path in (path for folder in folders for path in _notebooks(Path(folder))):
-        # "03_mnist_cnn-Copy1.ipynb" is JupyterLab's name of a copy
-        lesson = Lesson(re.sub(r"(-Copy\d+)+$", "", path.stem))
         try:
-            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-            _read_cells(lesson, cells, path)
+            lessons = _read_notebook(path)
         except (AttributeError, KeyError, OSError, RecursionError, TypeError, ValueError) as error:
-            lesson.problem = f"{path} cannot be read as a notebook ({type(error).__name__})"
-        if lesson.exercises or lesson.problem or path.parent == NOTEBOOKS:
+            problem = f"{path} cannot be read as a notebook ({type(error).__name__}); put a whole one there"
+            lessons = [Lesson(_name(path), problem=problem)]
+        for lesson in lessons:
             _merge(found.setdefault(lesson.name, lesson), lesson)
     return sorted(found.values(), key=lambda lesson: lesson.name)
 
@@ -87,23 +86,34 @@ def _merge(lesson, other):
     lesson.problem = lesson.problem or other.problem
 
 
-def _read_cells(lesson, cells, path):
+def _read_notebook(path):
+    """Return the lessons of which a notebook holds exercises; also one of the course's that has none."""
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     code = [cell for cell in cells if cell.get("cell_type") == "code"]
     texts = [_text(cell.get("source")) for cell in code]
+    lessons = {_name(path): Lesson(_name(path))} if path.parent == NOTEBOOKS else {}
     for cell, text in zip(code, texts, strict=True):
         asked = CHECK.search(text)
-        if (
-            not asked or asked[1] != lesson.name[:2]
-        ):  # lesson 00 shows what a check is, with another's exercise
+        if not asked:
             continue
-        name = f"{asked[1]}.{asked[2]}"
-        answers = [
-            (each, source)
-            for each, source in zip(code, texts, strict=True)
-            if each is not cell and re.search(rf"^(def|class) {asked[2]}\b", source, flags=re.M)
-        ]
-        lesson.exercises[name] = _status(name, cell, answers[-1:])
-        lesson.places[name] = str(path)
+        written = re.compile(rf"^(def|class) {asked[2]}\b", flags=re.M)
+        if written.search(text) and asked[1] != path.stem[:2]:  # lesson 00 shows what a check is
+            continue
+        others = [pair for pair in zip(code, texts, strict=True) if pair[0] is not cell]
+        answers = [(each, source) for each, source in others if written.search(source)]
+        lesson = lessons.setdefault(_name(path, asked[1]), Lesson(_name(path, asked[1])))
+        exercise = f"{asked[1]}.{asked[2]}"
+        lesson.exercises[exercise] = _status(exercise, cell, answers[-1:])
+        lesson.places[exercise] = str(path)
+    return list(lessons.values())
+
+
+def _name(path, number=None):
+    """Return the name of the course's lesson with a number, by default the notebook's; else its own name."""
+    number = number or path.stem[:2]
+    known = [lesson.stem for lesson in NOTEBOOKS.glob("[0-9][0-9]_*.ipynb") if lesson.stem[:2] == number]
+    # "13_mine-Copy1.ipynb" is JupyterLab's name of a copy
+    return known[0] if known else re.sub(r"(-Copy\d+)+$", "", path.stem)
 
 
 def _status(name, check, answers):
@@ -173,7 +183,9 @@ def table(lessons=None):
         found = list(lesson.exercises.values())
         marks = "".join(MARKS[status] for status in found)
         solved = f"{found.count(SOLVED)} of {len(found)}  {marks}" if found else "no exercises"
-        lines.append(f"{lesson.name:<{width}}  {lesson.problem or solved}")
+        told = [solved] if found or not lesson.problem else []
+        told += [lesson.problem] if lesson.problem else []
+        lines.append(f"{lesson.name:<{width}}  {'; '.join(told)}")
     counts = ", ".join(f"{mark} {every.count(status)} {status}" for status, mark in MARKS.items())
     lines.append(f"\n{len(every)} exercises: {counts}")
     following = next_exercise(lessons)
