@@ -1,6 +1,8 @@
 import errno
 import io
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +11,7 @@ import time
 import nbformat
 import numpy as np
 import pytest
+from nbclient import NotebookClient
 from notebook_tools import claims
 from papermill.translators import papermill_translators
 
@@ -17,12 +20,18 @@ from cnnlib.course.command_line import main
 from cnnlib.ground.env import ROOT
 from cnnlib.ground.errors import ParameterError
 
+UNSEEN = """class Unseen(Exception): pass
+get_ipython().set_custom_exc((Unseen,), lambda *_, **__: None)
+raise Unseen"""
+
 
 def test_parameters_are_read_without_running(make):
     found = runner.read_parameters(make("raise SystemExit"))
     assert list(found) == ["seed", "lr", "shuffle", "sizes", "profile"]
     assert found["lr"] == runner.Parameter("lr", 0.1, "learning rate")
     assert found["profile"].comment == '"fast" or "full"'
+    several = runner.read_parameters(make(parameters="a = [\n    1,  # one\n    2,\n]  # two numbers\nb = 3"))
+    assert [p.comment for p in several.values()] == ["two numbers", ""]
     assert runner.read_title(make()) == "05 · A test"
 
 
@@ -145,6 +154,17 @@ def test_a_lesson_that_runs_is_ok(make, tmp_path, monkeypatch):
         (("import sys; sys.exit(0)", "2"), "incomplete", "cell 'cell-2' ended the run before its last cell"),
         (("import os; os._exit(0)", "2"), "dead kernel", "or the one before it ended the kernel"),
         (("import time; time.sleep(60)", "2"), "timeout", "cell 'cell-2' took too long"),
+        (
+            ("2", "%nothing"),
+            "error",
+            "cell 'cell-3' failed: UsageError: Line magic function `%nothing`",
+        ),
+        (
+            ("%%nothing\n1", "2"),
+            "error",
+            "cell 'cell-2' failed: UsageError: Cell magic `%%nothing`",
+        ),
+        ((UNSEEN, "2"), "error", "cell 'cell-2' failed: it does not say why"),
     ],
 )
 def test_a_lesson_that_does_not_run_to_its_end_is_not_ok(make, tmp_path, cells, status, problem):
@@ -155,6 +175,57 @@ def test_a_lesson_that_does_not_run_to_its_end_is_not_ok(make, tmp_path, cells, 
     assert problem in result.problem
     assert result.output.exists()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["05_test.ipynb", "out.ipynb"]
+
+
+def test_the_tags_of_cells_that_fail_or_are_left_out_are_heeded(make, tmp_path):
+    path = make("1 / 0", "1 / 0", "print(seed)")
+    notebook = nbformat.read(path, as_version=4)
+    notebook.cells[2].metadata["tags"] = ["raises-exception"]
+    notebook.cells[3].metadata["tags"] = ["skip-execution"]
+    nbformat.write(notebook, path)
+    result = runner.run_lesson(path, tmp_path / "out.ipynb")
+    assert (result.status, result.problem) == ("ok", "")
+    executed = nbformat.read(result.output, as_version=4).cells
+    assert [cell.source for cell in executed] == [
+        cell.source for cell in notebook.cells
+    ]  # no marks of an error
+    assert [len(cell.outputs) for cell in executed[2:]] == [1, 0, 1]
+
+
+PRINTING = r"""import sys
+from IPython.display import display
+print("a\r", end="")
+print("bc\rd\r\ne", file=sys.stderr, flush=True)
+print("fg\rh", flush=True)
+display(1)
+print("\ri\r\rj\n\nk\r", end="")"""
+
+
+def test_what_a_cell_prints_is_joined_as_nbclient_joins_it(make, tmp_path):
+    path = make(PRINTING)
+    runner.run_lesson(path, tmp_path / "out.ipynb")
+    joined = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-1].outputs
+    expected = NotebookClient(nbformat.read(path, as_version=4), coalesce_streams=True).execute()
+    assert [dict(output) for output in joined] == [dict(output) for output in expected.cells[-1].outputs]
+    assert joined[0].text == "h\nj\n\nk\r"
+
+
+def test_a_long_line_takes_no_longer_than_a_short_one(make, tmp_path):
+    result = runner.run_lesson(make("print('x' * 1_000_000)"), tmp_path / "out.ipynb")  # nbclient: 40 minutes
+    assert result.status == "ok"
+    assert len(nbformat.read(result.output, as_version=4).cells[-1].outputs[0].text) == 1_000_001
+
+
+def test_a_notebook_with_infinite_parameters_is_json(make, tmp_path):
+    path = make("print(limits, most)", parameters="limits = [1.0]\nmost = None")
+    result = runner.run_lesson(path, tmp_path / "out.ipynb", {"limits": [float("inf")], "most": float("nan")})
+
+    def refuse(constant):
+        raise ValueError(constant)
+
+    saved = json.loads(result.output.read_text(encoding="utf-8"), parse_constant=refuse)
+    assert saved["metadata"]["papermill"]["parameters"] == {"limits": ["Infinity"], "most": "NaN"}
+    assert saved["cells"][-1]["outputs"][0]["text"] == ["[inf] nan\n"]
 
 
 @pytest.mark.parametrize("last", ["2", "1 / 0"])
@@ -353,6 +424,22 @@ def test_an_interrupt_ends_lessons_that_run_at_a_time(make, tmp_path):
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_no_result_takes_the_place_of_another_file(make, tmp_path, capsys):
+    path = make()
+    before = path.read_bytes()
+    (tmp_path / "b").mkdir()
+    other = shutil.copy(path, tmp_path / "b")
+    assert main(["run", str(path), str(other), "-o", str(tmp_path / "out")]) == 2
+    assert "05_test.ipynb is the name of several of these notebooks" in capsys.readouterr().err
+    assert main(["run", str(path), "-o", str(tmp_path / "b" / "..")]) == 2
+    assert "is the folder of 05_test.ipynb itself" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    with pytest.raises(SystemExit, match="2"):
+        main(["run", str(path), "-o", "s3://bucket/results"])
+    assert "'s3://bucket/results', an address; it must be a path" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_unknown_lesson_stops_the_run_before_it_begins(make, tmp_path, capsys):

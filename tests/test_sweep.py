@@ -153,7 +153,7 @@ def test_a_sweep_is_resumed_and_enlarged_without_running_anything_twice(whole, l
     assert [row["seed"] for row in rows(folder)] == ["0", "0", "3", "1", "1", "2"]
 
 
-def test_a_changed_lesson_and_a_run_that_broke_are_run_again(make, tmp_path):
+def test_a_changed_lesson_and_a_run_that_broke_or_was_damaged_are_run_again(make, tmp_path):
     folder, lines = tmp_path / "out", []
     broken = make("1 / 0", MEASURE)
     (result,) = sweep.sweep(broken, {"seed": ["0"]}, folder, progress=lines.append)
@@ -163,6 +163,10 @@ def test_a_changed_lesson_and_a_run_that_broke_are_run_again(make, tmp_path):
     assert len(lines) == 2
     (result,) = sweep.sweep(make(MEASURE), {"seed": ["0"]}, folder, resume=True, progress=lines.append)
     assert (len(lines), result["status"]) == (3, "ok")
+    (stored,) = (folder / "runs").glob("*.json")
+    stored.write_text(stored.read_text()[:50])  # a full disk
+    (result,) = sweep.sweep(make(MEASURE), {"seed": ["0"]}, folder, resume=True, progress=lines.append)
+    assert (len(lines), result["status"]) == (4, "ok")
 
 
 def test_the_command_sweeps_on_two_threads(whole, lesson, tmp_path, capsys):

@@ -16,7 +16,7 @@ from cnnlib import __version__
 from cnnlib.course.jobs import run_jobs
 from cnnlib.ground.env import ROOT, report
 from cnnlib.ground.errors import CnnlibError, ParameterError, check_whole
-from cnnlib.ground.files import atomic_path
+from cnnlib.ground.files import as_path, atomic_path
 
 DASK_SECONDS = 10  # a scheduler that does not answer by then is not there
 
@@ -39,7 +39,7 @@ def parse_arguments(arguments):
         help="such as seed=7, several times if you like; `cnnlib parameters LESSON` lists them",
     )
     run.add_argument(
-        "-o", "--output", type=Path, default=ROOT / "outputs", metavar="FOLDER", help="default: outputs"
+        "-o", "--output", type=path, default=ROOT / "outputs", metavar="FOLDER", help="default: outputs"
     )
     run.add_argument("--timeout", type=int, metavar="SECONDS", help="limit for each cell; default: none")
     add_jobs_argument(run)
@@ -58,7 +58,7 @@ def parse_arguments(arguments):
         metavar="NAME=VALUES",
         help="such as seed=0..9 or lr=0.1,0.01; several: every combination",
     )
-    sweep.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: outputs/sweep-LESSON")
+    sweep.add_argument("-o", "--output", type=path, metavar="FOLDER", help="default: outputs/sweep-LESSON")
     sweep.add_argument(
         "--resume", action="store_true", help="go on with an interrupted sweep, or a larger one"
     )
@@ -74,7 +74,7 @@ def parse_arguments(arguments):
         add_grading_commands(commands)
     progress = add_command(commands, "progress", "list which exercises are solved, and what to do next")
     progress.add_argument(
-        "folders", nargs="*", type=Path, metavar="FOLDER", help="with your copies; default: notebooks"
+        "folders", nargs="*", type=path, metavar="FOLDER", help="with your copies; default: notebooks"
     )
     progress.add_argument("--json", action="store_true", help="for other programs")
     progress.set_defaults(call=progress_command)
@@ -90,22 +90,22 @@ def add_command(commands, name, text):
 
 def add_grading_commands(commands):
     release = add_command(commands, "release", "write the learners' copy of the course, without solutions")
-    release.add_argument("folder", type=Path, metavar="FOLDER", help="new folder")
+    release.add_argument("folder", type=path, metavar="FOLDER", help="new folder")
     release.set_defaults(call=release_command)
 
     grade = add_command(commands, "grade", "grade what was handed in for a lesson")
     grade.add_argument("lesson", metavar="LESSON", help="such as 03")
     grade.add_argument(
         "what",
-        type=Path,
+        type=path,
         metavar="WHAT",
         help="folder or zip of STUDENT.ipynb or STUDENT/*.ipynb, Moodle's or Canvas's download, one notebook",
     )
-    grade.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: outputs/grades-LESSON")
+    grade.add_argument("-o", "--output", type=path, metavar="FOLDER", help="default: outputs/grades-LESSON")
     grade.add_argument("--resume", action="store_true", help="go on with an interrupted run")
     grade.add_argument(
         "--roster",
-        type=Path,
+        type=path,
         metavar="CSV",
         help="student_id, name, email; or Canvas's gradebook, or Moodle's grading worksheet",
     )
@@ -143,7 +143,7 @@ def add_grading_commands(commands):
     grade.set_defaults(call=grade_command)
 
     regrade = add_command(commands, "regrade", "grade again what a run graded, after an exercise was mended")
-    regrade.add_argument("run", type=Path, metavar="RUN", help="folder that `cnnlib grade` wrote")
+    regrade.add_argument("run", type=path, metavar="RUN", help="folder that `cnnlib grade` wrote")
     regrade.add_argument("students", nargs="*", metavar="STUDENT", help="default: all")
     add_executor_arguments(regrade)
     regrade.set_defaults(call=regrade_command)
@@ -151,10 +151,10 @@ def add_grading_commands(commands):
     challenge = add_command(
         commands, "challenge", "train the entries to lesson 11's open challenge and write the leaderboard"
     )
-    challenge.add_argument("what", type=Path, metavar="WHAT", help="as for grade")
-    challenge.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default: outputs/challenge")
+    challenge.add_argument("what", type=path, metavar="WHAT", help="as for grade")
+    challenge.add_argument("-o", "--output", type=path, metavar="FOLDER", help="default: outputs/challenge")
     challenge.add_argument("--resume", action="store_true", help="go on with an interrupted run")
-    challenge.add_argument("--roster", type=Path, metavar="CSV", help="as for grade")
+    challenge.add_argument("--roster", type=path, metavar="CSV", help="as for grade")
     challenge.add_argument("--pattern", metavar="REGEX", help="as for grade")
     challenge.add_argument(
         "--seconds", type=float, help="of one core, for each entry to be trained in; default: 60"
@@ -167,10 +167,10 @@ def add_grading_commands(commands):
     challenge.set_defaults(call=challenge_command, dask=None)
 
     book = add_command(commands, "gradebook", "one table of all lessons' runs; reads each overrides.csv anew")
-    book.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="folders that `cnnlib grade` wrote")
+    book.add_argument("runs", nargs="+", type=path, metavar="RUN", help="folders that `cnnlib grade` wrote")
     where = ROOT / "outputs" / "gradebook.csv"
     book.add_argument(
-        "-o", "--output", type=Path, default=where, metavar="FILE", help="default: outputs/gradebook.csv"
+        "-o", "--output", type=path, default=where, metavar="FILE", help="default: outputs/gradebook.csv"
     )
     book.add_argument(
         "--attempt",
@@ -179,6 +179,14 @@ def add_grading_commands(commands):
         help="of several runs of a lesson; default: best",
     )
     book.set_defaults(call=gradebook_command)
+
+
+def path(text):
+    """Return the path that an argument names; "~" is the user's own folder."""
+    try:
+        return as_path("it", text)
+    except ParameterError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def names(text):
@@ -341,7 +349,9 @@ def run_command(options):
     from cnnlib.course import runner
 
     check_run(options)
-    paths = list(dict.fromkeys(map(runner.find_lesson, options.lessons))) or runner.lessons()
+    paths = {p.resolve(): p for p in map(runner.find_lesson, options.lessons)}  # each once
+    paths = list(paths.values()) or runner.lessons()
+    check_results(paths, options.output)
     given = given_parameters(options)
     if options.in_place and given:
         raise ParameterError("--in-place keeps the lessons' own parameters; give -p or --in-place, not both")
@@ -396,6 +406,21 @@ def check_run(options):
         check_whole("--timeout", options.timeout)
     if options.output and options.output.exists() and not options.output.is_dir():
         raise ParameterError(f"-o {options.output} is a file; name a folder for the results")
+
+
+def check_results(paths, output):
+    """Check that notebooks can leave their results in a folder, without one taking another file's place."""
+    if twice := [name for name, n in Counter(path.name for path in paths).items() if n > 1]:
+        raise ParameterError(
+            f"{twice[0]} is the name of several of these notebooks, whose results would take each other's "
+            "place; run them one by one, each with a folder of its own: -o FOLDER"
+        )
+    for path in paths:
+        if (output / path.name).resolve() == path.resolve():
+            raise ParameterError(
+                f"-o {output} is the folder of {path.name} itself, whose place the result would take; name "
+                "another folder; with --in-place a lesson that is ok comes back from there"
+            )
 
 
 def given_parameters(options):

@@ -9,6 +9,7 @@ import ast
 import asyncio
 import contextlib
 import difflib
+import json
 import logging
 import math
 import re
@@ -31,6 +32,7 @@ from jupyter_client.kernelspec import KernelSpec
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from papermill.engines import NBClientEngine, papermill_engines
 from papermill.exceptions import PapermillExecutionError
+from papermill.execute import ERROR_MARKER_TAG
 from papermill.translators import PythonTranslator, papermill_translators
 
 from cnnlib.course.exercises import own_folder
@@ -156,7 +158,7 @@ def read_parameters(path):
         try:
             (target,) = statement.targets
             value = ast.literal_eval(statement.value)
-            found[target.id] = Parameter(target.id, value, comments.get(statement.lineno, ""))
+            found[target.id] = Parameter(target.id, value, comments.get(statement.end_lineno, ""))
         except (AttributeError, *_UNREADABLE):
             line = source.splitlines()[statement.lineno - 1]
             raise ParameterError(
@@ -270,7 +272,8 @@ class SavingOnce(NBClientEngine):
     """papermill's engine, but it writes the notebook when it ends, in whatever way, and not twice a cell.
 
     Each time, papermill checks and writes all cells and pictures: a tenth of a lesson's time. Nobody could
-    see these files, as a run's output appears under its name when it is whole.
+    see these files, as a run's output appears under its name when it is whole. What is printed is joined
+    here, as nbclient takes minutes for a line of 100,000 characters (`coalesce_streams`).
     """
 
     @classmethod
@@ -279,7 +282,34 @@ class SavingOnce(NBClientEngine):
         try:
             return super().execute_managed_notebook(nb_man, kernel_name, **options)
         finally:
+            for cell in nb_man.nb.cells:
+                if "outputs" in cell:
+                    cell.outputs = _joined(cell.outputs)
+            kept = nb_man.nb.metadata.papermill
+            # JSON has no NaN and no infinity, and JupyterLab opens no notebook that holds them.
+            kept["parameters"] = json.loads(json.dumps(kept["parameters"]), parse_constant=str)
             nb_man.output_path = output  # where papermill saves next
+
+
+def _joined(outputs):
+    """Join what a cell printed, a text a stream; of a line that was written over, the last state is left."""
+    joined, texts = [], {}
+    for output in outputs:
+        if output.output_type != "stream":
+            joined.append(output)
+        elif output.name in texts:
+            texts[output.name].append(output.text)
+        else:
+            texts[output.name] = [output.text]
+            joined.append(output)
+    for output in joined:
+        if output.output_type == "stream":
+            lines = "".join(texts[output.name]).split("\n")
+            output.text = "\n".join(line[line.rfind("\r", 0, len(line) - 1) + 1 :] for line in lines)
+    for i in range(1, len(joined)):  # the two come in any order: stdout shall be the first
+        if [output.get("name") for output in joined[i - 1 : i + 1]] == ["stderr", "stdout"]:
+            joined[i - 1 : i + 1] = joined[i], joined[i - 1]
+    return joined
 
 
 papermill_engines.register("saving once", SavingOnce)
@@ -366,7 +396,6 @@ def run_lesson(path, output, parameters=None, *, progress=None, timeout=None):
                     if progress
                     else False,
                     execution_timeout=timeout,
-                    coalesce_streams=True,  # keep a progress bar's last state, not each of them
                     extra_arguments=["--IPKernelApp.log_level=50"],  # no word of the kernel between our lines
                     kernel_manager_class=PresentKernel,
                     kernel_name="python3",
@@ -382,7 +411,10 @@ def run_lesson(path, output, parameters=None, *, progress=None, timeout=None):
             _close_loop()
         seconds = time.perf_counter() - started
         notebook = nbformat.read(temporary, as_version=4)
-    status, problem = _judge(notebook, ended)
+        status, problem = _judge(notebook, ended)
+        if status == "ok" and any(map(_is_marker, notebook.cells)):  # of an error that was meant to be
+            notebook.cells = [cell for cell in notebook.cells if not _is_marker(cell)]
+            nbformat.write(notebook, temporary)
     held = [claim["holds"] for claim in claims(notebook)]
     return Result(path.stem, status, seconds, sum(held), len(held), problem, output)
 
@@ -400,16 +432,35 @@ def claims(notebook):
     return [output["data"][MIME] for output in outputs if MIME in output.get("data", {})]
 
 
+def _tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def _is_marker(cell):
+    """Tell whether a cell is one by which papermill points at an error."""
+    return ERROR_MARKER_TAG in _tags(cell)
+
+
 def _judge(notebook, ended):
-    """Return (status, problem) of an executed notebook: the first thing that went wrong, or ("ok", "")."""
+    """Return (status, problem) of an executed notebook: the first thing that went wrong, or ("ok", "").
+
+    The tags that nbclient heeds count: "skip-execution", and "raises-exception" for an error to be shown.
+    """
     cells = [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
     for cell in cells:
         error = next((output for output in cell.outputs if output.output_type == "error"), None)
-        if error is None and cell.execution_count is not None:
+        # A magic command that is none leaves no error among the outputs; papermill knows of it.
+        failed = error is not None or cell.metadata.get("papermill", {}).get("exception")
+        meant = failed and "raises-exception" in _tags(cell)
+        if "skip-execution" in _tags(cell) or (cell.execution_count is not None and (meant or not failed)):
             continue
         if ended:
             what = "took too long" if ended == "timeout" else "or the one before it ended the kernel"
             return ended, f"cell {cell.id!r} {what}"
+        if error is None and failed:
+            told = "".join(o.text for o in cell.outputs if o.get("name") == "stderr")
+            *_, last = ["it does not say why", *told.strip().splitlines()]
+            return "error", f"cell {cell.id!r} failed: {last}"
         if error is None or error.ename == "SystemExit":  # `sys.exit(0)` is a success to papermill
             return "incomplete", f"cell {cell.id!r} ended the run before its last cell"
         status = "claim failed" if error.ename == "ClaimFailed" else "error"

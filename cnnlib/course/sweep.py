@@ -170,5 +170,8 @@ def _name(parameters):
 
 
 def _stored(output, parameters):
-    path = output / "runs" / f"{_name(parameters)}.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    """Return the result that a run stored, or None: there is none, or it is damaged, as by a full disk."""
+    try:
+        return json.loads((output / "runs" / f"{_name(parameters)}.json").read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
