@@ -152,3 +152,51 @@ def test_any_plan_is_rehearsed_and_reported(lesson, seeds, outcome, capsys):
     assert f" {unit} [" in capsys.readouterr().out
     assert unit in lesson["ax"].get_xlabel()
     lesson["plt"].close("all")
+
+
+@pytest.fixture
+def small(lesson, pictures):
+    """A plan for a few pictures, whose runs follow each other."""
+    lesson["plan"] |= {"data": str(pictures), "train": 10, "held_out": 6, "seeds": 4}
+    lesson["plan"] |= {"factors": {"epochs": [1, 2]}, "primary": "a"}
+    lesson["plan"] |= {"comparisons": {"a": (["epochs"], {}, "+")}}
+    lesson["device"] = "cpu"
+    lesson["side_by_side"] = lambda function, settings, device: [function(each) for each in settings]
+    return lesson
+
+
+def test_a_plan_of_other_factors_runs_in_the_lessons_network(small):
+    run(small, "open-data", "build", "experiment-run", "experiment-all")
+    assert small["NAMES"] == ("cat", "dog")
+    assert small["results"].shape == (4, 2, 4)
+
+
+def test_a_factor_that_nothing_looks_at_is_refused(small):
+    small["plan"]["factors"]["colour"] = ["grey", "red"]
+    run(small, "open-data", "build", "experiment-run")
+    with pytest.raises(ParameterError, match="a factor is 'colour'; it must be one that build"):
+        run(small, "experiment-all")
+
+
+def test_runs_that_all_gave_the_same_decide_nothing(lesson):
+    run(lesson, "verdict")
+    assert lesson["verdict"](0.0, 0.0, 0.1) == "undecided"
+    assert lesson["verdict"](-0.05, 0.05, 0.1) == "absent, or too small to matter"
+
+
+def test_an_explored_effect_that_does_not_exist_is_refused(lesson):
+    run(lesson, "analysis", "t-interval")
+    lesson["tables"] = dict.fromkeys(lesson["OUTCOMES"], np.random.default_rng(0).normal(size=(8, 2, 2, 2)))
+    run(lesson, "explore")
+    with pytest.raises(ParameterError, match="what 'explored' is the effect of is"):
+        lesson["explore"]("accuracy", ["dropuot"], {})
+    with pytest.raises(ParameterError, match="where 'explored' looks is"):
+        lesson["explore"]("accuracy", ["dropout"], {"epoch": 40})
+
+
+def test_eight_combinations_beside_each_other_are_drawn(lesson):
+    lesson |= {"factors": {name: [0, 1] for name in "abcd"}, "scale": 100, "unit": "points"}
+    lesson["plan"] |= {"factors": lesson["factors"]}
+    lesson["tables"] = dict.fromkeys(lesson["OUTCOMES"], np.zeros((4, 2, 2, 2, 2)))
+    run(lesson, "cells-figure")
+    lesson["plt"].close("all")
