@@ -16,6 +16,7 @@ from cnnlib.course.widgets import base
 BOOK = Path(__file__).resolve().parent
 FINEST = 56  # rows and columns of a map in the book, at most: more would take too much room
 FOLDER = "_static/widgets"
+MISSING = f"The figure does not come alive here: the book lacks its file {FOLDER}/widgets.js."
 
 
 def enliven(notebook):
@@ -35,7 +36,8 @@ def _element(state, first):
     html = f'<div class="cnnlib-widget"><script type="application/json">{inside}</script></div>'
     if first:
         html += f'<link rel="stylesheet" href="../{FOLDER}/widgets.css">'
-        html += f'<script defer src="../{FOLDER}/widgets.js"></script>'
+        tell = f"document.querySelectorAll('.cnnlib-widget').forEach((place) => place.append('{MISSING}'))"
+        html += f'<script defer src="../{FOLDER}/widgets.js" onerror="{tell}"></script>'
     return {"output_type": "display_data", "metadata": {}, "data": {"text/html": html, "text/plain": ""}}
 
 

@@ -57,6 +57,9 @@ def gather(folder):
             shutil.copy2(path, target)
     for path in sorted(folder.glob(LESSONS)):
         notebook = json.loads(path.read_text(encoding="utf-8"))
+        for cell in notebook["cells"]:
+            if cell["cell_type"] == "markdown":
+                cell["source"] = on_one_line("".join(cell["source"]))
         describe_figures(notebook)
         describe_widgets(notebook)
         states += alive.enliven(notebook)
@@ -70,8 +73,13 @@ def gather(folder):
     lessons = readme.partition("\n## Lessons\n")[2].partition("\n## ")[0].strip()
     index = (BOOK / "index.md").read_text(encoding="utf-8")
     index = index.replace("<!-- the table of lessons in README.md -->", lessons)
-    (folder / "index.md").write_text(index, encoding="utf-8")
+    (folder / "index.md").write_text(on_one_line(index), encoding="utf-8")
     return states
+
+
+def on_one_line(text):
+    """Write what describes a picture on one line: where it goes on below, the page would have no space."""
+    return re.sub(r"!\[[^\]]+\]", lambda found: " ".join(found[0].split()), text)
 
 
 def words(source):

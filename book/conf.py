@@ -55,6 +55,17 @@ def fold_setup(app, doctree):
         cell["prompt_hide"] = "Set-up: hide imports and constants"
 
 
+def give_figures_room(app, doctree):
+    """Put each figure into a box of its own, in which it may be wider than a phone and scroll."""
+    for image in list(doctree.findall(nodes.image)):
+        if isinstance(image.parent, nodes.paragraph) and len(image.parent) == 1:
+            image.parent["classes"].append("figure-box")
+        else:
+            box = nodes.container(classes=["figure-box"])
+            image.replace_self(box)
+            box += image
+
+
 TOGETHER = re.compile(r"(?<=\d) (?=[%±×])|(?<=[±×]) (?=\d)|(?<=\bn) (?== \d)|(?<=\bn =) (?=\d)")
 """The spaces within "98.7 ± 0.1 % (n = 3)" and "3 × 3"."""
 APART = (nodes.title, nodes.literal, nodes.literal_block, nodes.math, nodes.math_block)
@@ -103,6 +114,7 @@ def write_sections(app, error):
 
 def setup(app):
     app.connect("doctree-read", fold_setup)
+    app.connect("doctree-read", give_figures_room)
     app.connect("doctree-read", keep_together)
     app.connect("build-finished", write_sections)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

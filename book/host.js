@@ -70,13 +70,14 @@ class Model {
 
 async function start(place) {
   const el = h("div");
-  const state = await unpacked(JSON.parse(place.querySelector("script").textContent));
-  place.append(el); // the views measure the room that they have
   try {
+    const state = await unpacked(JSON.parse(place.querySelector("script").textContent));
+    place.append(el); // the views measure the room that they have
     place.model = new Model({ ...state, paths: false });
     render({ model: place.model, el });
   } catch (error) {
     el.remove(); // the figure stays
+    place.append(`The figure does not come alive here: ${error.message}. Browsers from 2023 on have what it needs.`);
     throw error;
   }
 }

@@ -126,6 +126,14 @@ def test_images_say_what_they_show(site):
             assert not image["alt"].startswith("The figure that"), f"{path.name}: {image['src']}"
 
 
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_picture_keeps_the_words_of_its_description_apart(site, path):
+    told = [image["alt"] for image in Page(site / "notebooks" / f"{path.stem}.html").images]
+    prose = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "markdown")
+    for text in re.findall(r"!\[([^\]]+)\]", prose):
+        assert " ".join(text.split()) in told
+
+
 def test_a_figure_is_described_by_the_words_that_its_code_writes_into_it(monkeypatch):
     monkeypatch.syspath_prepend(BOOK)
     figures = importlib.import_module("build")
@@ -434,7 +442,8 @@ def test_on_paper_a_page_is_still_light_and_without_what_serves_a_keyboard(visit
     assert tab.evaluate(FIXED) == []
     assert [figure.locator("img").is_visible() for figure in figures.all()] == [True, True]
     assert not tab.locator(".cnnlib-widget").first.is_visible()
-    filters = "() => [...document.querySelectorAll('article img')].map((i) => getComputedStyle(i).filter)"
+    boxes = "document.querySelectorAll('article .figure-box')"
+    filters = f"() => [...{boxes}].map((box) => getComputedStyle(box).filter)"
     assert set(tab.evaluate(filters)) == {"none"}
     tab.goto(tab.url.replace("notebooks/03_mnist_cnn", "index"))
     begin = "getComputedStyle(document.querySelector('a.begin'))"
@@ -484,6 +493,36 @@ def test_checksums_leave_room_for_what_a_file_is(visit):
     assert tab.evaluate(CUT_OFF) == []
     sums = tab.locator("table.docutils td:last-child").all()
     assert {len(each.inner_text().strip()) for each in sums} == {64}
+
+
+# Of each figure: its own width, the width that it is shown with, and how much of it its box hides.
+FIGURES = """() => [...document.querySelectorAll("article .figure-box img")].map((image) => {
+    const box = image.closest(".figure-box");
+    return [image.naturalWidth, Math.round(image.width), box.scrollWidth - box.clientWidth];
+})"""
+
+
+def test_a_figure_scrolls_on_a_phone_and_nowhere_else(visit):
+    tab = visit("notebooks/09_batch_norm.html")
+    figures = tab.evaluate(FIGURES)
+    assert len(figures) > 10
+    for own, shown, hidden in figures:
+        assert shown == min(own, 640)  # there its words are still about eight pixels high
+        assert hidden > 0
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    assert {hidden for _, _, hidden in tab.evaluate(FIGURES)} == {0}
+
+
+def test_in_the_dark_a_figure_lies_on_a_card(visit):
+    tab = visit("notebooks/09_batch_norm.html")
+    style = """() => [...document.querySelectorAll("article .figure-box")].map(getComputedStyle)
+        .map((box) => [box.padding, box.borderRadius, box.backgroundColor, box.filter].join("; "))"""
+    for scheme, card in (
+        ("light", "0px; 3.2px; rgb(255, 255, 255); none"),
+        ("dark", "8px; 9.6px; rgb(255, 255, 255); brightness(0.88)"),
+    ):
+        tab.emulate_media(color_scheme=scheme)
+        assert set(tab.evaluate(style)) == {card}
 
 
 def test_formulas_are_found_at_all(visit):
@@ -629,6 +668,26 @@ def test_without_javascript_a_sentence_says_what_is_missing(browser, home):
     assert tab.locator(".cell_output:has(.cnnlib-widget) img").first.is_visible()
     tab.goto(home + "search.html")
     assert "The search needs JavaScript" in tab.locator("article").inner_text()
+    context.close()
+
+
+@pytest.mark.parametrize(
+    "lacks", ["the book lacks its file _static/widgets/widgets.js", "DecompressionStream"]
+)
+def test_a_figure_that_cannot_come_alive_stays_and_says_why(browser, site, lacks):
+    context = browser.new_context()
+    if lacks.startswith("the book"):
+        context.route("**/widgets.js", lambda route: route.abort())
+    else:
+        context.add_init_script("delete window.DecompressionStream")  # as in a browser of 2022
+    tab = context.new_page()
+    tab.goto(site.as_uri() + "/notebooks/03_mnist_cnn.html")
+    figures = tab.locator(".cell_output:has(.cnnlib-widget)")
+    for figure in figures.all():
+        until(tab, lambda figure=figure: lacks in figure.inner_text())
+        assert "does not come alive here" in figure.inner_text()
+        assert figure.locator("img").is_visible()
+    assert figures.count() == 2
     context.close()
 
 
