@@ -57,7 +57,7 @@ def grade(lesson, what, output, *, executor=None, resume=False, roster=None, pro
         executor: concurrent.futures.Executor; None: one submission after the other in this process.
         resume: go on with the run in `output`; what is graded already stays, and so do options and roster.
         roster: Path of a CSV file, see `roster.read_roster`; who did not submit is listed too. Or None.
-        progress: function that is given a line of text for each submission, when its job has ended.
+        progress: function that is given a line of text for each submission, about when it is decided.
         options: None, or not given, means the default or, with `resume`, what the run has.
             isolation: one of jail.LEVELS. Default: "namespaces".
             seed: int that decides the cases. Default: a fresh one, which the run logs.
