@@ -2,6 +2,7 @@ import errno
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -471,6 +472,15 @@ def test_an_interrupt_names_only_what_the_command_has(monkeypatch, capsys, argum
     shown = capsys.readouterr().err
     assert ("--resume" in shown) == resumes
     assert ("give the same command again" in shown) != resumes
+
+
+def test_without_a_command_the_help_is_shown(capsys):
+    assert main([]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert "usage: cnnlib [-h] [--version] COMMAND ...\n" in shown.err
+    for command in ("run", "parameters", "progress", "lessons"):
+        assert re.search(rf"^ +{command}\b", shown.err, flags=re.M)
 
 
 def test_the_small_commands(make, capsys):

@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import os
+import shlex
 import shutil
 import sys
 import time
@@ -23,10 +24,11 @@ DASK_SECONDS = 10  # a scheduler that does not answer by then is not there
 
 def parse_arguments(arguments):
     parser = argparse.ArgumentParser(
-        prog="cnnlib", description="Run, release and grade the course's lessons."
+        prog="cnnlib", description="What can be done with the course's lessons from outside."
     )
     parser.add_argument("--version", action="version", version=f"cnnlib {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.set_defaults(call=lambda options: parser.print_help(sys.stderr) or 2)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     run = add_command(commands, "run", "execute lessons and print a table of what became of them")
     run.add_argument("lessons", nargs="*", metavar="LESSON", help="03, 03_mnist_cnn or a path; default: all")
@@ -255,7 +257,8 @@ def release_command(options):
     from cnnlib.course.release import release
 
     release(options.folder)
-    print(f"The learners' copy is in {options.folder}; try it: make -C {options.folder} lab")
+    folder = shlex.quote(str(options.folder))
+    print(f"The learners' copy is in {options.folder}; try it: make -C {folder} lab")
     return 0
 
 
