@@ -172,22 +172,44 @@ def test_one_value_that_stands_for_transparent_shows_the_background(tmp_path):
         assert as_array(photo(tmp_path / name, "red")).tolist() == [[[0] * 3, [255, 0, 0], [200] * 3]], name
 
 
+@pytest.mark.parametrize(
+    ("bits", "kind", "pixels", "transparent"),
+    [
+        (1, 0, b"\x40", (1,)),
+        (2, 0, b"\x1c", (1,)),  # values 0, 1, 3
+        (4, 0, b"\x05\xf0", (5,)),  # values 0, 5, 15
+        (16, 0, b"\0\0\x0a\x11\xff\xff", (0x0A11,)),
+        (16, 2, b"\0\0" * 3 + b"\x0a\x11\x14\x22\x1e\x33" + b"\xff\xff" * 3, (0x0A11, 0x1422, 0x1E33)),
+    ],
+)
+def test_a_pngs_transparent_color_is_known_whatever_its_depth(tmp_path, bits, kind, pixels, transparent):
+    width = 2 if bits == 1 else 3
+    path = tmp_path / "key.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, 1, bits, kind, 0, 0, 0))
+        + png_chunk(b"tRNS", struct.pack(f">{len(transparent)}H", *transparent))
+        + png_chunk(b"IDAT", zlib.compress(b"\0" + pixels))
+        + png_chunk(b"IEND", b"")
+    )
+    expected = [[0] * 3, [255, 0, 0], [255] * 3][:width]
+    assert as_array(photo(path, "red")).tolist() == [expected]
+
+
 def test_a_background_that_is_no_color_is_refused():
     for wrong in ("whitish", None, 255, ()):
         with pytest.raises(ParameterError, match=r"background is .*; it must be a colour's name"):
             photo("coffee", wrong)
 
 
+def png_chunk(kind, content):
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
 def png_header(width, height):
     """A PNG that says how large it is, and holds nothing."""
-
-    def chunk(kind, content):
-        return (
-            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
-        )
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(100)))
+    header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + png_chunk(b"IDAT", zlib.compress(bytes(100)))
 
 
 def test_pictures_that_would_fill_the_memory_are_refused(tmp_path):
@@ -401,7 +423,15 @@ def test_what_belongs_to_the_system_is_ignored_and_the_rest_is_told(folder, caps
     data, names = read(folder)
     for name in (".DS_Store", "dog/Thumbs.db", "dog/._a.png", "cat/desktop.ini"):
         (folder / name).write_bytes(b"x")
-    for name in (".git", ".ipynb_checkpoints", "__MACOSX", "dog/.ipynb_checkpoints"):
+    system = (
+        "__MACOSX",
+        "__pycache__",
+        "$RECYCLE.BIN",
+        "dog/@eaDir",
+        "lost+found",
+        "System Volume Information",
+    )
+    for name in (".git", ".ipynb_checkpoints", "dog/.ipynb_checkpoints", *system):
         (folder / name).mkdir()
     again, same = read(folder)
     assert capsys.readouterr().out == ""
@@ -449,7 +479,7 @@ def test_a_folder_that_is_no_data_set_is_refused(folder, change, message):
 def test_a_folder_that_is_none_is_refused(folder):
     with pytest.raises(DataError, match="nowhere does not exist; name a folder that holds one folder"):
         read(folder / "nowhere")
-    with pytest.raises(DataError, match=r"a\.png is a file; name a folder"):
+    with pytest.raises(DataError, match=r"a\.png is a file \(unpack an archive first\); name a folder"):
         read(folder / "dog" / "a.png")
     with pytest.raises(ParameterError, match="size is 0; it must be a whole number, 1 or more"):
         read(folder, size=0)

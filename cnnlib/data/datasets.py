@@ -1,5 +1,7 @@
 """The data sets, as uint8 tensors in memory that are batched by indexing."""
 
+import contextlib
+import operator
 from dataclasses import dataclass
 
 import torch
@@ -66,9 +68,10 @@ class Dataset:
         return len(self.images)
 
     def __getitem__(self, index):
-        if isinstance(index, int):
+        with contextlib.suppress(TypeError):  # it is no whole number, NumPy's or a tensor either
+            place = operator.index(index)
             raise ParameterError(
-                f"data[{index}] is ambiguous; write data.images[{index}], data[{index}:{index + 1}]"
+                f"data[{place}] is ambiguous; write data.images[{place}], or data[[{place}]] for a data set"
             )
         try:
             images, labels = self.images[index], self.labels[index]

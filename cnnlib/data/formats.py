@@ -1,6 +1,7 @@
 """The two file formats of the data: MNIST's IDX and tables like Kaggle's, each checked while it is read."""
 
 import codecs
+import csv
 import functools
 import lzma
 import math
@@ -140,11 +141,8 @@ def _parse(path):
 
     # The first row as text: it may hold values, and pandas renames those of a header that come twice.
     text = {"header": None, "nrows": 1, "dtype": str, "keep_default_na": False}
-    packed = {"compression": _compression(path)}
-    read = functools.partial(pd.read_csv, path, encoding=_encoding(path))
-    line = read(sep=";", **text, **packed).iat[0, 0]
-    excel = line.lower().startswith("sep=")  # a line that it writes to itself
-    form = packed | {"skipinitialspace": True, "skiprows": int(excel)}
+    read = functools.partial(pd.read_csv, path, encoding=_encoding(path), compression=_compression(path))
+    form = {"skipinitialspace": True, "skiprows": _lines_before(read, text)}
     # Commas come late, for they may be the numbers' own; and many a text that is no table holds a space.
     for form["sep"], least in ((";", 2), ("\t", 2), ("|", 2), (",", 2), (" ", 784), (",", 1)):
         first = read(**text, **form)
@@ -155,12 +153,12 @@ def _parse(path):
         names.pop()
     numbers = pd.to_numeric(pd.Series(names).str.replace(",", "."), errors="coerce")
     has_header = numbers.isna().any() or names in _layouts()
-    table = read(header=0 if has_header else None, low_memory=False, **form)
+    form["skiprows"] += has_header
+    # With as many columns as names pandas would take surplus values for an index, the first ones of a row.
+    table = read(header=None, names=range(len(names) + 10), low_memory=False, **form)
     if len(table.select_dtypes("number").columns) < table.shape[1]:  # text, or numbers with decimal commas?
         table = table.apply(_with_points)
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus values for an index
-        table = pd.concat([table.index.to_frame(index=False), table.reset_index(drop=True)], axis=1)
-    if table.iloc[:, len(names) :].isna().all(axis=None):  # what follows the last separator
+    if table.iloc[:, len(names) :].isna().all(axis=None):  # but for what follows the last separator
         table = table.iloc[:, : len(names)]
     if table.tail(1).isna().all(axis=None):  # Excel leaves rows behind that hold separators only
         table = table.dropna(how="all").reset_index(drop=True)
@@ -169,6 +167,16 @@ def _parse(path):
     elif names[0] in ("", "id", "imageid", "index", "unnamed: 0"):
         names, table = names[1:], table.iloc[:, 1:]
     return table, names, has_header
+
+
+def _lines_before(read, text):
+    """Return how many lines come before a table: empty ones, and Excel's line to itself, "sep=;"."""
+    # No text holds this separator, so that each row is a line as it stands.
+    form = {"sep": "\1", "on_bad_lines": "skip", "quoting": csv.QUOTE_NONE, "skip_blank_lines": False}
+    lines = read(**text | form | {"names": [0], "nrows": 100})[0]
+    filled = [i for i, line in enumerate(lines) if line.strip('",;|\t ')]
+    of_excel = bool(filled) and lines[filled[0]].lstrip('" ').lower().startswith("sep=")
+    return [*filled, len(lines)][of_excel]
 
 
 def _compression(path):

@@ -19,7 +19,11 @@ SUFFIXES = {
 """How pictures' names end. One that Pillow cannot read (an iPhone's .heic) is refused, not left out."""
 MAX_BYTES = 2 << 30
 """Largest data set that `from_folder` makes: `split` copies it, and a small laptop has 8 GB."""
-_SYSTEM_FILES = {"desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db", "__macosx"}
+_SYSTEM_FILES = {
+    *("desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db"),
+    *("$recycle.bin", "#recycle", "@eadir", "__macosx", "__pycache__"),  # and folders, of network drives too
+    *("lost+found", "system volume information"),
+}
 
 
 def photo_names():
@@ -63,7 +67,8 @@ def from_folder(folder, size=28, channels=1, background="white", crop=False, pro
     Each picture is read as `photo` reads it, scaled to fit size × size pixels (bilinear, with antialiasing),
     and stands whole in the middle of the background. Large JPEGs are decoded at a fraction of their size,
     which is quicker. The order is that of the names of classes and files. Hidden files and the system's
-    (.DS_Store, Thumbs.db) are ignored; what else is no picture, or lies in no class, is left out and printed.
+    (.DS_Store, Thumbs.db, __MACOSX) are ignored; what else is no picture, or lies in no class, is left out
+    and printed.
 
     Args:
         folder: path; each of its folders holds the pictures of the class that it is named after.
@@ -112,7 +117,7 @@ def from_folder(folder, size=28, channels=1, background="white", crop=False, pro
 def _classes(folder):
     """Return {class: its pictures' paths}, both sorted by name, and the names of what is no part of it."""
     if not folder.is_dir():
-        problem = "is a file" if folder.is_file() else "does not exist"
+        problem = "is a file (unpack an archive first)" if folder.is_file() else "does not exist"
         raise DataError(f"{folder} {problem}; name a folder that holds one folder of pictures a class")
     # Sorted as strings: file systems list in any order, and Windows compares paths without regard to case.
     top = _listing(folder)
@@ -220,11 +225,22 @@ def _read(path, color, least=None):
     raise DataError(f"{path} cannot be read as an image: {problem}")
 
 
+def _load(image):
+    """Read an image's pixels; a PNG's one transparent color, told in the file's bits, gets the pixels' 8."""
+    rawmode = image.tile[0][3] if image.tile else None
+    image.load()
+    color = image.info.get("transparency")
+    if color is not None and rawmode in ("L;2", "L;4"):
+        image.info["transparency"] = color * (85 if rawmode == "L;2" else 17)
+    elif color is not None and rawmode == "RGB;16B":  # of each value Pillow keeps the upper byte
+        image.info["transparency"] = tuple(value >> 8 for value in color)
+
+
 def _upright(image):
     """Turn an image as its EXIF orientation says; metadata that is damaged says nothing."""
     from PIL import ExifTags, Image
 
-    image.load()  # this turns a TIFF
+    _load(image)  # this turns a TIFF
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
     except Exception:  # ImageOps.exif_transpose would refuse the whole picture

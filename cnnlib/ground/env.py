@@ -135,8 +135,8 @@ def random_states(device):
         device: torch.device.
 
     Returns:
-        dict: "python" and "numpy" → what their `setstate` and `set_state` take, of plain numbers; the kinds of
-        device, "cpu" and its own, such as "cuda" → a uint8 tensor.
+        dict: "python" and "numpy" → what their `setstate` and `set_state` take, of plain numbers; the kinds
+        of device, "cpu" and its own, such as "cuda" → a uint8 tensor.
     """
     import torch
 
