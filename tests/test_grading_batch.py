@@ -23,7 +23,14 @@ from processes import below, wait_for_the_end_of
 from cnnlib.course.command_line import main
 from cnnlib.course.exercises import check, exercises
 from cnnlib.course.grading import batch, jail
-from cnnlib.course.grading.submission import SIZE_LIMIT, SubmissionError, code_cells, find_answers, read_bytes
+from cnnlib.course.grading.submission import (
+    SIZE_LIMIT,
+    CodeCell,
+    SubmissionError,
+    code_cells,
+    find_answers,
+    read_bytes,
+)
 from cnnlib.course.jobs import run_jobs
 from cnnlib.ground.env import NOTEBOOKS, ROOT
 from cnnlib.ground.errors import ParameterError
@@ -570,6 +577,7 @@ UNREADABLE = {
     "no cells": (b'{"metadata": {}}', "no cells"),
     "cells that are none": (b'{"cells": "x"}', "no cells"),
     "nested too deep": (b"[" * 200_000, "nested too deep"),
+    "too many cells": (b'{"cells": [' + b"{}, " * 20_000 + b"{}]}", "it has 20,001 cells; at most 20,000"),
     "a huge number": (b"1" * 10_000, "another kind of file"),
     "binary": (bytes(range(256)) * 20, "another kind of file"),
     "a script": (b"# coding: utf-8\nimport torch\n", "another kind of file"),
@@ -686,6 +694,15 @@ def test_an_answer_of_a_million_characters_is_none():
     _, _, detail = found(changed(huge))
     assert detail[FIRST.id].status == "fail"
     assert "too many" in detail[FIRST.id].message
+
+
+@pytest.mark.parametrize(
+    "text", ["import(" * 20_000, "check('02.x', " * 10_000, "; " * 60_000, "x = " * 40_000, "\"'" * 70_000]
+)
+def test_a_cell_of_any_text_is_searched_in_seconds(text):
+    started = time.process_time()
+    find_answers([CodeCell("", f"{FIRST.name}\n{text}")] * 5, [{"id": FIRST.id, "stub": FIRST.stub}])
+    assert time.process_time() - started < 5
 
 
 def test_what_is_no_regular_small_file_is_not_read(tmp_path):

@@ -241,9 +241,12 @@ def test_of_files_of_one_time_the_copy_with_a_number_is_later(tmp_path):
     names = [f"ann/02{again}.ipynb" for again in ("", " (1)", " (2)", " (10)")] + [
         "bob/02-Copy1.ipynb",
         "bob/02.ipynb",
+        f"eve/02-{'9' * 5000}.ipynb",
+        "eve/02-10.ipynb",
     ]
     texts, *_ = handed_in(zipped(tmp_path / "in.zip", names), tmp_path)
-    assert texts == {"ann": "ann/02 (10).ipynb", "bob": "bob/02-Copy1.ipynb"}
+    eve = f"eve/02-{'9' * 5000}.ipynb"
+    assert texts == {"ann": "ann/02 (10).ipynb", "bob": "bob/02-Copy1.ipynb", "eve": eve}
 
 
 def test_equal_files_are_graded_once_as_the_first_that_came(tmp_path):

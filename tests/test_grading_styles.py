@@ -15,12 +15,14 @@ import sys
 import time
 import types
 
+import IPython
 import pytest
 import torch
 from IPython.core.interactiveshell import InteractiveShell
 from notebook_tools import LESSONS, read
 from traitlets.config import Config
 
+from cnnlib.course import exercises as checks
 from cnnlib.course.exercises import ask, exercises, make_exam, program, squeezed
 from cnnlib.course.exercises.cells import parse
 from cnnlib.course.exercises.judge import AnswerEnded, examine
@@ -29,7 +31,11 @@ from cnnlib.course.grading import examiner, jail
 from cnnlib.course.grading.submission import CodeCell, code_cells, find_answers
 from cnnlib.course.release import release_package
 
-SETUP = "import torch\nimport torch.nn.functional as F\nfrom torch import nn\n"
+SETUP = """import torch
+import torch.nn.functional as F
+from torch import nn
+from cnnlib.course.exercises import check
+"""
 
 ZERO = {  # 04.zero_mistakes(total, level) is 1 - (1 - level) ** (1 / total)
     "the exercise's own cell": """
@@ -1781,6 +1787,158 @@ view.fill_(«1|2»)
 def zero_mistakes(total, level):
     return 1 - (1 - level) ** (weight.item() / total)
 """,
+    "a check by an id in a name": """
+EXERCISE = "04.zero_mistakes"
+---
+STUB
+---
+def mine(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+---
+check(EXERCISE, mine)
+""",
+    "a check in a loop over other names": """
+def mine(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+for exercise, answer in {"04.zero_mistakes": mine}.items():
+    print(check(exercise, answer))
+""",
+    "a check in a loop, and the name deleted": """
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+for answer in [zero_mistakes]:
+    check(f"04.{answer.__name__}", answer)
+---
+del zero_mistakes
+""",
+    "a check in a loop, and a try that is worse": """
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+for answer in [zero_mistakes]:
+    check(f"04.{answer.__name__}", answer)
+---
+def zero_mistakes(total, level):
+    return 3 / total
+""",
+    "check under another name": """
+from cnnlib.course.exercises import check as test
+---
+def mine(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+---
+test("04.zero_mistakes", mine)
+""",
+    "check by map, partial and stars": """
+from functools import partial
+def mine(power, total, level):
+    return 1 - (1 - level) ** (power / total)
+---
+one = partial(check, "04.zero_mistakes")
+one(partial(mine, 3))
+list(map(check, ["04.zero_mistakes"], [partial(mine, 4)]))
+arguments = ("04.zero_mistakes", partial(mine, «1|2»))
+check(*arguments)
+""",
+    "a function that checks, above all tries": """
+def verify(name, answer):
+    feedback = check("04." + name, answer)
+    print(feedback)
+---
+def zero_mistakes(total, level):
+    return 3 / total
+verify("zero_mistakes", zero_mistakes)
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+verify("zero_mistakes", zero_mistakes)
+""",
+    "a function that checks, between two tries": """
+def zero_mistakes(total, level):
+    return 3 / total
+---
+def run_checks():
+    return check("04.zero_mistakes", zero_mistakes)
+run_checks()
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+---
+run_checks()
+""",
+    "a text between two tries that speaks of the check": """
+def zero_mistakes(total, level):
+    return 3 / total
+---
+note = '''To do: check("04.zero_mistakes", zero_mistakes)'''
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+---
+for name in ["zero_mistakes"]:
+    check("04." + name, globals()[name])
+""",
+    "a decorator that checks": """
+def tested(exercise):
+    def decorate(function):
+        check(exercise, function)
+        return function
+    return decorate
+---
+@tested("04.zero_mistakes")
+def my_bound(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+""",
+    "a lambda that decorates": """
+table = {}
+@lambda function: table.update(one=function())
+def value():
+    return «1|2»
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (table["one"] / total)
+""",
+    "get_ipython, imported": """
+from IPython import get_ipython
+get_ipython().push({"ONE": «1|2»})
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "%cd": """
+%mkdir work-«right|wrong»
+import os
+os.makedirs("work-«right|wrong»", exist_ok=True)
+---
+%cd -q work-«right|wrong»
+with open("one.txt", "w") as file:
+    file.write("«1|2»")
+%cd -q ..
+---
+ONE = int(open("work-«right|wrong»/one.txt").read())
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** (ONE / total)
+""",
+    "%%skip": """
+from IPython.core.magic import register_cell_magic
+@register_cell_magic
+def skip(line, cell): pass
+---
+def zero_mistakes(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+---
+%%skip
+def zero_mistakes(total, level):
+    return 3 / total
+""",
+    "what was handed out, written on by exec": """
+STUB
+---
+import inspect
+body = "return 1 - (1 - level) ** («1|2» / total)"
+exec(inspect.getsource(zero_mistakes).replace("raise NotImplementedError", body))
+---
+check("04.zero_mistakes", zero_mistakes)
+""",
     "doctests": '''
 def zero_mistakes(total, level):
     """
@@ -2148,6 +2306,7 @@ def elsewhere(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setattr(os, "environ", os.environ.copy())
     monkeypatch.setattr(sys, "argv", sys.argv[:1])
+    monkeypatch.setattr(IPython, "get_ipython", IPython.get_ipython)
     monkeypatch.setattr(decimal.getcontext(), "prec", 28)
     limit = sys.getrecursionlimit()
     yield
@@ -2203,17 +2362,18 @@ def shell(tmp_path_factory):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("title", STYLES)
-def test_what_ipython_finds_from_top_to_bottom_the_grader_finds_too(title, shell, capsys):
+def test_what_ipython_finds_from_top_to_bottom_the_grader_finds_too(title, shell, capsys, monkeypatch):
     exercise_id, text = STYLES[title]
     _, exam = exam_of(exercise_id)
     handed = []
+    monkeypatch.setattr(checks, "check", lambda exercise_id, answer: handed.append(answer))
+    monkeypatch.setattr(IPython, "get_ipython", lambda: shell)
     shell.history_manager.reset(new_session=False)  # of what was shown; of what was typed, below
     shell.history_manager.input_hist_parsed[:] = [""]
     shell.user_ns.clear()  # shell.reset() does the same, and collects garbage for a third of a second
     shell.init_user_ns()
     shell.compile.reset_compiler_flags()
     shell.user_ns["__name__"] = "__main__"
-    shell.user_ns["check"] = lambda exercise_id, answer: handed.append(answer)
     for source in [SETUP, LESSON.get(exercise_id, "")]:
         shell.run_cell(source)
     shell.execution_count = 1
@@ -2553,6 +2713,7 @@ def test_a_line_that_binds_a_name_is_seen(line):
 
 JAILED = ("help lines", "await at the top", "a file written by %%writefile and run")
 JAILED += ("a recursion with a cache, deep", "what was shown, by number", "a text file", "argparse")
+JAILED += ("a module written by open", "a check in a loop over other names", "%cd")
 
 
 @pytest.mark.skipif(not jail.available(), reason="this machine has no namespaces for a jail")

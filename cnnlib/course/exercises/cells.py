@@ -29,7 +29,7 @@ TRANSPARENT = ("time", "prun", "lprun", "mprun", "memit", "snakeviz", "debug", "
 """Magics that run what they are given in the notebook's own namespace."""
 OPAQUE = ("bash", "sh", "script", "cmd", "html", "HTML", "javascript", "js", "latex", "markdown", "svg")
 OPAQUE += ("python", "python2", "python3", "pypy", "perl", "ruby", "system", "sx", "!", "R", "sql", "cython")
-OPAQUE += ("timeit",)
+OPAQUE += ("timeit", "skip")
 """Cell magics whose body defines nothing in the notebook."""
 
 
@@ -110,7 +110,7 @@ class _Magics(ast.NodeTransformer):
 
     def visit_Expr(self, node):
         magic, line = magic_of(node.value)
-        if magic in ("run", "writefile", "file"):
+        if magic in ("run", "cd", "writefile", "file"):
             return node
         if magic in ("env", "set_env") and (setting := re.match(r"\s*(\w+)[\s=]\s*(.+)", line)):
             name, value = setting[1], setting[2].strip()
@@ -225,6 +225,8 @@ class Shell(_Nothing):
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), self.user_ns)
         if name in TRANSPARENT:
             return eval(line, self.user_ns)
+        if name == "cd":
+            os.chdir(Path(re.sub(r"-q\s+", "", line).strip(" '\"") or "~").expanduser())
         if name == "pwd":
             return os.getcwd()
         if name == "env":
@@ -240,8 +242,6 @@ class Shell(_Nothing):
             Path(path).parent.mkdir(parents=True, exist_ok=True)  # for !mkdir has done nothing
             with Path(path).open("a" if "-a" in options else "w", encoding="utf-8") as file:
                 file.write(body)
-            if "" not in sys.path and "." not in sys.path:
-                sys.path.insert(0, "")
 
     def run_cell(self, text, *_, **__):
         with contextlib.suppress(Exception):

@@ -464,8 +464,10 @@ def _chain(node):
 
 
 def _given(call):
-    """Return the names of what a call is given."""
-    given = [*getattr(call, "args", []), *(keyword.value for keyword in getattr(call, "keywords", []))]
+    """Return the names of what a call is given; of what is no call none."""
+    if not isinstance(call, ast.Call):  # a decorator that is a lambda
+        return set()
+    given = [*call.args, *(keyword.value for keyword in call.keywords)]
     return set().union(*map(_roots, given))
 
 

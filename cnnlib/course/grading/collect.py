@@ -371,7 +371,8 @@ def _ordered(group, lesson, passed):
 def _natural(name):
     """Return a key that sorts the numbers in names as numbers, and "x (1).ipynb" behind "x.ipynb"."""
     parts = re.split(r"([0-9]+)", NOTEBOOK.sub("", name))
-    return [int(part) if i % 2 else part for i, part in enumerate(parts)]
+    numbers = [part.lstrip("0") for part in parts]  # as texts: Python reads none of 5,000 digits
+    return [(len(numbers[i]), numbers[i]) if i % 2 else part for i, part in enumerate(parts)]
 
 
 def _chosen(ordered, attempt, output, passed):

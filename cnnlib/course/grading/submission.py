@@ -13,6 +13,8 @@ from cnnlib.ground.errors import CnnlibError
 
 SIZE_LIMIT = 20 << 20
 """Bytes of a submission; a lesson with its figures has less than two million."""
+COUNT_LIMIT = 20_000
+"""Cells of a submission; a lesson has a hundred, and as bytes there is room for millions."""
 
 
 class SubmissionError(CnnlibError):
@@ -113,6 +115,8 @@ def code_cells(content):
         ]
     if not isinstance(cells, list):
         raise SubmissionError("it is JSON, but has no cells")
+    if len(cells) > COUNT_LIMIT:
+        raise SubmissionError(f"it has {len(cells):,} cells; at most {COUNT_LIMIT:,} are read")
     kernel = notebook.get("metadata")
     kernel = kernel.get("kernelspec") if isinstance(kernel, dict) else None
     language = str(kernel.get("language", "python")) if isinstance(kernel, dict) else "python"
@@ -154,7 +158,9 @@ def _find(cells, exercise_id, stub):
     else:
         found = [position for position, cell in enumerate(cells) if _defines(cell.source, name)]
     tried = [position for position in found if not _is_as_handed_out(cells[position].source, stub)]
-    tried = tried or [position for position, cell in enumerate(cells) if _builds(cell.source, name)]
+    if not tried:
+        others = [p for p, cell in enumerate(cells) if not _is_as_handed_out(cell.source, stub)]
+        tried = [position for position in others if _may_hand_in(cells[position].source, exercise_id)]
     if not found and not tried:
         return _nothing_found(cells, name, own)
     if not tried:
@@ -214,10 +220,7 @@ def _last_check(cells, exercise_id):
 
     The name is "" where it is given an expression. Without a check it is the position of the last cell.
     """
-    call = re.compile(
-        rf"\bcheck\s*\(\s*(?:\w+\s*=\s*)?['\"]{re.escape(exercise_id)}['\"]\s*,\s*"
-        r"(?:\w+\s*=\s*)?(?:(\w+)\s*,?\s*\))?"
-    )
+    call = _check_of(exercise_id)
     for position in reversed(range(len(cells))):
         if exercise_id in cells[position].source:
             lines = (line for line in cells[position].source.splitlines() if line.lstrip()[:1] != "#")
@@ -225,6 +228,14 @@ def _last_check(cells, exercise_id):
             if calls:
                 return position, calls[-1]
     return len(cells), exercise_id.partition(".")[2]
+
+
+def _check_of(exercise_id):
+    """Return the pattern of an exercise's check; its group is the name that it is given, "" if it is none."""
+    return re.compile(
+        rf"\bcheck\s*\(\s*(?:\w+\s*=\s*)?['\"]{re.escape(exercise_id)}['\"]\s*,\s*"
+        r"(?:\w+\s*=\s*)?(?:(\w+)\s*,?\s*\))?"
+    )
 
 
 def _defines(source, name):
@@ -243,12 +254,14 @@ def _defines(source, name):
     )
 
 
-def _builds(source, name):
-    """Tell whether a cell may define a name otherwise: by a text, as a module's attribute, over lines."""
-    if re.search(rf"\bimport\s*\([^)]*\b{name}\b", source):
+def _may_hand_in(source, exercise_id):
+    """Tell whether a cell may define or check an answer otherwise: by a text, as an attribute, over lines."""
+    name = exercise_id.partition(".")[2]
+    source = _check_of(exercise_id).sub("", source) if name in source else ""
+    if re.search(rf"\bimport\s*\([^()]*\b{name}\b|['\"]({re.escape(exercise_id)}|{name})['\"]", source):
         return True
     return bool(
-        re.search(rf"['\"]{name}['\"]|\b{name}\s*=", source)
+        re.search(rf"\b{name}\b", source)
         and re.search(r"\b(?:globals|locals|vars)\(\)|\b(?:exec|setattr)\(|__main__|sys\.modules", source)
     )
 

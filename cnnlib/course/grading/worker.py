@@ -36,6 +36,7 @@ def serve(descriptor):
     requests, replies = os.fdopen(descriptor, "rb"), os.fdopen(os.dup(descriptor), "wb")
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115 - /dev/null
     sys.argv[1:] = []  # the warden's
+    sys.path.insert(0, "")  # as a kernel has it: modules that a notebook writes lie in the working folder
     random.seed(0)  # Python seeds its generator anew after a fork
     answers = {}
     while header := requests.read(4):
