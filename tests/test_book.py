@@ -937,6 +937,20 @@ def shown_logits(widget):
 
 
 @from_a_folder
+def test_a_widgets_parts_stand_side_by_side_on_a_usual_screen(visit):
+    tab = visit("notebooks/01_what_layers_learn.html")
+    tab.set_viewport_size({"width": 1280, "height": 900})
+    columns = live(tab, "features").locator(".cnnlib-column")
+    assert len({column.bounding_box()["y"] for column in columns.all()}) == 1
+    tab.goto(tab.url.replace("01_what_layers_learn", "03_mnist_cnn"))
+    parts = live(tab, "digit").locator(".cnnlib-beside").first.locator(":scope > *")
+    assert len({part.bounding_box()["y"] for part in parts.all()}) == 1
+    digits = tab.locator(".cnnlib-digits button")
+    assert digits.count() == 20
+    assert len({digit.bounding_box()["y"] for digit in digits.all()}) == 2  # a row in each widget
+
+
+@from_a_folder
 def test_no_printed_sentence_is_cut_off_on_a_wide_page(visit):
     tab = visit("notebooks/02_parts_of_a_cnn.html")
     tab.set_viewport_size({"width": 1300, "height": 900})
