@@ -169,9 +169,15 @@ class Spectrum(nn.Module):
         return torch.fft.rfft2(images).abs()
 
 
+class Whitened(nn.Module):
+    def forward(self, images):
+        return images @ torch.linalg.inv(images.mT @ images + torch.eye(images.shape[-1]))
+
+
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
+        (Whitened(), r"layer 'layer' \(Whitened\) computes aten::linalg_inv_ex"),
         (
             nn.LSTM(8, 4, batch_first=True),
             r"layer 'layer' \(LSTM\) computes aten::.*rnn.*; give the layer a method",
@@ -187,6 +193,18 @@ def test_hidden_products_are_refused_unless_the_layer_counts_them(layer, message
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
     layer.macs = lambda output: 77
     assert count_macs(model, (8, 4, 5)) == summary(model, (8, 4, 5)).macs.sum() == 77
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_a_norm_costs_nothing_and_compiled_layers_are_not_counted():
+    class Unit(nn.Module):
+        def forward(self, images):
+            return nn.functional.normalize(images) / torch.linalg.cross(images, images, dim=1).norm()
+
+    assert count_macs(Unit(), (3, 4, 5)) == 0
+    model = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, kernel_size=3)))
+    with pytest.raises(ParameterError, match="cannot be looked into while it runs; give the"):
+        count_macs(model, (3, 8, 8))
 
 
 def test_a_layer_that_counts_itself_counts_what_runs_inside_it():

@@ -348,6 +348,14 @@ def test_what_is_no_logit_is_refused(logits):
         calibration(logits, torch.tensor([0, 1]))
 
 
+def test_whole_numbers_of_other_kinds_are_told_how_to_become_labels():
+    labels = np.array([0, 1], dtype=np.int32)  # NumPy's own on Windows, before its version 2
+    with pytest.raises(ParameterError, match=r"int32 .*; \.long\(\) makes whole numbers int64"):
+        confusion_matrix(labels, labels, 2)
+    with pytest.raises(ParameterError, match=r"int32 .*; \.long\(\) makes whole numbers int64"):
+        calibration(torch.eye(2), labels)
+
+
 def test_columns_of_pandas_are_read_in_their_order_not_by_their_labels():
     """pytorch#51112: torch looks a Series' values up by the labels of its index."""
     rng = np.random.default_rng(0)

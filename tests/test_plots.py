@@ -81,6 +81,20 @@ def test_wrong_montages_are_refused():
         plots.montage(torch.zeros(2, 8, 8), titles=["one"])
 
 
+@pytest.mark.parametrize(
+    "images",
+    [
+        255 * torch.rand(2, 3, 4, 4),
+        torch.full((2, 3, 4, 4), 200),
+        torch.rand(2, 3, 4, 4) - 0.5,
+        torch.full((2, 3, 4, 4), torch.nan),
+    ],
+)
+def test_colours_that_would_be_cut_off_are_refused(images):
+    with pytest.raises(ParameterError, match=r"colour images go from .* must lie between 0 and 1: divide"):
+        plots.montage(images)
+
+
 def test_runs_are_a_list():
     for runs in ([], History()):
         with pytest.raises(ParameterError, match="they must be a list of histories"):

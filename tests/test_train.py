@@ -819,6 +819,10 @@ def test_fit_works_outside_the_main_thread(blobs):
     [
         ({"optimizer": "adam"}, "optimizer is 'adam'; it must be a function"),
         ({"loss": "cross_entropy"}, "loss is 'cross_entropy'"),
+        (
+            {"optimizer": torch.optim.SGD([torch.zeros(1)])},
+            "optimizer is SGD \\( Parameter Group 0 .*; it must be a function, such as torch.optim.Adam",
+        ),
         ({"schedule": "linear"}, "schedule is 'linear'"),
         ({"model": None}, "model is None"),
         ({"model": nn.Linear}, "model is .*built"),

@@ -56,7 +56,8 @@ def count_macs(model, input_shape):
 
     Raises:
         ParameterError: another input shape, images of that shape that the model cannot take, or a layer
-            whose products are hidden inside one operation (an LSTM, a Fourier transform, other libraries').
+            whose products are hidden inside one operation (an LSTM, a Fourier transform, the inverse of a
+            matrix, other libraries').
 
     First built in: notebooks/02_parts_of_a_cnn.ipynb
     """
@@ -181,7 +182,8 @@ def _macs(call, operation, output, args):
 _OWN = ("aten", "prim", "prims", "profiler")
 """Where PyTorch's operations are, and those that `torch.profiler.record_function` marks a place by."""
 _HIDDEN_PRODUCTS = re.compile(
-    "(^|_)((b|add)*mm|conv(olution|[123]d)?|linear|trilinear|rnn|lstm|gru|attention|transformer|cdist|fft_[cr]2[cr])(_|$)"
+    "(^|_)((b|add)*mm|conv(olution|[123]d)?|linear|trilinear|rnn|lstm|gru|attention|transformer|[cp]dist"
+    "|fft_[cr]2[cr]|linalg(?!_vector_norm|_cross|_check_errors)|cholesky)(_|$)"
 )
 """Names of PyTorch's operations that multiply and add, and that `_macs` has no formula for."""
 

@@ -141,7 +141,7 @@ def confusion_matrix(labels, predictions, num_classes):
         if value.dtype != torch.int64 or value.ndim != 1 or len(value) != len(labels):
             raise ParameterError(
                 f"{name} are {value.dtype} of shape {tuple(value.shape)}; labels and predictions must both "
-                "be int64 of shape (N,): classes, not logits"
+                "be int64 of shape (N,): classes, not logits; .long() makes whole numbers int64"
             )
         if len(value) and not 0 <= int(value.min()) <= int(value.max()) < num_classes:
             raise ParameterError(
@@ -363,7 +363,9 @@ def _logits_and_labels(logits, labels):
         raise ParameterError(f"logits are {logits.dtype}; they must be real numbers, not answers")
     shapes = f"logits are {tuple(logits.shape)}, labels {labels.dtype} of shape {tuple(labels.shape)}"
     if logits.ndim != 2 or not len(logits) or labels.dtype != torch.int64 or labels.shape != logits.shape[:1]:
-        raise ParameterError(f"{shapes}; they must be (N, K) and int64 of shape (N,), N > 0")
+        raise ParameterError(
+            f"{shapes}; they must be (N, K) and int64 of shape (N,), N > 0; .long() makes whole numbers int64"
+        )
     if not 0 <= int(labels.min()) <= int(labels.max()) < logits.shape[1]:
         raise ParameterError(
             f"labels go from {int(labels.min())} to {int(labels.max())}, but there are {logits.shape[1]} "

@@ -51,14 +51,22 @@ def montage(images, titles=None, columns=10, ax=None, title=""):
         matplotlib.axes.Axes
 
     Raises:
-        ParameterError: another shape, images of several shapes, no images, not one title an image, or
-            `columns` below 1.
+        ParameterError: another shape, images of several shapes, no images, colours outside their range, not
+            one title an image, or `columns` below 1.
     """
     tiles, columns = _tensor(images), check_whole("columns", columns)
     if tiles.ndim == 3:
         tiles = tiles.unsqueeze(1)
-    if tiles.ndim != 4 or not len(tiles) or tiles.shape[1] not in (1, 3):
-        raise ParameterError(f"images have shape {tuple(tiles.shape)}; they must be (N, 1 or 3, H, W), N > 0")
+    if tiles.ndim != 4 or not tiles.numel() or tiles.shape[1] not in (1, 3):
+        raise ParameterError(
+            f"images have shape {tuple(tiles.shape)}; they must be (N, 1 or 3, H, W), nothing of it 0"
+        )
+    low, high = (value.item() for value in tiles.aminmax())
+    if tiles.shape[1] == 3 and tiles.dtype != torch.uint8 and not -1e-3 <= low <= high <= 1 + 1e-3:
+        raise ParameterError(
+            f"colour images go from {low:.4g} to {high:.4g}; if not uint8, they must lie between 0 and 1: "
+            "divide pixels by 255, and scale what are none, (x - x.min()) / (x.max() - x.min())"
+        )
     titles = titles.tolist() if isinstance(titles, torch.Tensor) else titles
     if titles is not None and len(titles) != len(tiles):
         raise ParameterError(f"there are {len(titles)} titles for {len(tiles)} images")

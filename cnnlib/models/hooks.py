@@ -234,8 +234,17 @@ def one_channel(name, maps, channel=None):
 
 @contextmanager
 def hooks(*pairs, before=()):
-    """Register forward hooks, (module, hook) pairs, and those that run before a module; remove them after."""
+    """Register forward hooks, (module, hook) pairs, and those that run before a module; remove them after.
+
+    Raises:
+        ParameterError: a module that was compiled by torch.jit, which takes none.
+    """
     handles = []
+    for module, _ in (*before, *pairs):
+        if isinstance(module, torch.jit.ScriptModule):
+            raise ParameterError(
+                f"{kind_of(module)} cannot be looked into while it runs; give the model that it was made of"
+            )
     try:
         for module, hook in before:
             handles.append(module.register_forward_pre_hook(hook, prepend=True))

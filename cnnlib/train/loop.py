@@ -265,7 +265,8 @@ def fit(
     seed = check_seed(seed)
     for name, value in (("optimizer", optimizer), ("loss", loss), ("schedule", schedule)):
         if not callable(value) and not (name == "schedule" and value is None):
-            raise ParameterError(f"{name} is {value!r}; it must be a function, such as {_EXAMPLES[name]}")
+            shown = " ".join(f"{value!r:.60}".split())  # an optimizer's own text has several lines
+            raise ParameterError(f"{name} is {shown}; it must be a function, such as {_EXAMPLES[name]}")
     check_model(model)
     check_values(model)
     learned = [p for p in model.parameters() if p.requires_grad]
