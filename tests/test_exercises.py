@@ -209,6 +209,18 @@ def test_an_answer_cannot_change_the_cases_of_the_next_check(double):
     assert check("99.double", double.reference).verdict.passed
 
 
+@pytest.mark.parametrize("exercise_id", ["10.delivered_share", "09.GroupNorm"])
+def test_what_a_notebook_set_does_not_change_the_cases(exercise_id):
+    before = plain.dumps(package._public_exam(exercise_id))
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.no_grad():
+            assert plain.dumps(package._public_exam(exercise_id)) == before
+        assert torch.get_default_dtype() == torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def test_strict_mode_raises(double, monkeypatch):
     def unwritten(x):
         raise NotImplementedError

@@ -712,7 +712,7 @@ def test_what_is_no_regular_small_file_is_not_read(tmp_path):
     os.symlink("/etc/passwd", tmp_path / "link")
     for name, message in (
         ("pipe", "not a regular file"),
-        ("large", "bytes; at most"),
+        ("large", "bytes; at most 20,971,520 are read: clear the outputs"),
         ("link", "it is a link"),
         ("nowhere", "cannot be read"),
     ):

@@ -292,7 +292,8 @@ def test_a_bomb_is_not_unpacked_whatever_size_it_claims(tmp_path, monkeypatch):
         archive.writestr("bomb.ipynb", b"0" * 10_000_000)
         archive.writestr("ann.ipynb", "x")
     texts, *_ = handed_in(tmp_path / "in.zip", tmp_path)
-    assert texts == {"ann": "x", "bomb": "! it has more than 1,000 bytes; at most so many are read"}
+    problem = "! it has more than 1,000 bytes; at most so many are read: clear the outputs of its cells"
+    assert texts == {"ann": "x", "bomb": problem}
 
 
 def test_many_small_bombs_are_no_more_than_a_large_one(tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ Where the lesson hands out code with a fault (`given`), the task is to mend it.
 """
 
 import ast
+import contextlib
 import functools
 import html
 import importlib
@@ -326,7 +327,24 @@ def _public_exam(exercise_id):
     if exercise_id not in known:
         others = f"lesson {lesson} has {', '.join(known)}" if known else "an id is such as 02.output_shape"
         raise ParameterError(f"there is no exercise {exercise_id!r}; {others}")
-    return exams[exercise_id] if RELEASED.exists() else make_exam(found[exercise_id], PUBLIC_SEED)
+    if RELEASED.exists():
+        return exams[exercise_id]
+    with _usual_torch():
+        return make_exam(found[exercise_id], PUBLIC_SEED)
+
+
+@contextlib.contextmanager
+def _usual_torch():
+    """Undo for a while what a notebook may have set, for the solution relies on float32 and gradients."""
+    import torch
+
+    dtype = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        with torch.enable_grad():
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
 
 
 def _described(value):

@@ -264,7 +264,9 @@ def _read_member(archive, info, room):
     except Exception as error:  # there is no end to what a damaged zip makes the reader raise
         raise SubmissionError(f"it cannot be read from the zip: {str(error)[:200]}") from None
     if len(content) > SIZE_LIMIT:
-        raise SubmissionError(f"it has more than {SIZE_LIMIT:,} bytes; at most so many are read")
+        raise SubmissionError(
+            f"it has more than {SIZE_LIMIT:,} bytes; at most so many are read: clear the outputs of its cells"
+        )
     return content
 
 

@@ -63,7 +63,10 @@ def read_bytes(path):
         if not stat.S_ISREG(status.st_mode):
             raise SubmissionError("it is not a regular file")
         if status.st_size > SIZE_LIMIT:
-            raise SubmissionError(f"it has {status.st_size:,} bytes; at most {SIZE_LIMIT:,} are read")
+            raise SubmissionError(
+                f"it has {status.st_size:,} bytes; at most {SIZE_LIMIT:,} are read: clear the outputs of its "
+                "cells"
+            )
         with os.fdopen(number, "rb", closefd=False) as file:
             return file.read(SIZE_LIMIT)
     finally:
@@ -275,6 +278,8 @@ def _is_bound(line, name):
         return True
     lefts = line.split("=")
     for left, right in itertools.pairwise(lefts):
+        if name not in left:  # of 20 MB of "=" there are many
+            continue
         if left.rstrip().endswith((")", "]")):  # (a, b) = …
             left = left.strip().strip("()[]")
         if left.endswith(":") and re.findall(r"\w+", left)[-1:] == [name]:
