@@ -716,6 +716,11 @@ def test_what_no_checkpoint_holds_is_refused_before_training(blobs, tmp_path):
     model = make()
     with pytest.raises(ParameterError, match=r"the optimizer's odd is <object .* cannot hold"):
         run(model, blobs, optimizer=Odd, checkpoint=tmp_path / "run.pt")
+    drawing = nn.Sequential(*make(), nn.Identity())
+    for generator in (torch.Generator(), np.random.default_rng(0), random.Random(0)):
+        drawing[-1].source = generator
+        with pytest.raises(ParameterError, match=r"layer '6', an Identity, draws from .* own, source,"):
+            run(drawing, blobs, checkpoint=tmp_path / "run.pt")
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="file"):
         run(model, blobs, checkpoint=tmp_path / "file" / "run.pt")

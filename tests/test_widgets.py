@@ -357,6 +357,12 @@ def test_flat_grey_keeps_the_brightness_that_the_kernels_sum_gives():
             "goes from 255 to 255; floats must lie between 0 and 1",
         ),
         (torch.full((1, 1, 8, 8), torch.nan), ParameterError, "goes from nan to nan"),
+        (
+            torch.zeros(1, 1, 8, 8).numpy(),
+            ParameterError,
+            r"the image is an ndarray; it must be .* as_tensor",
+        ),
+        (None, ParameterError, "the image is a NoneType; it must be the name of a photograph, a path, or a"),
     ],
 )
 def test_images_that_do_not_fit_are_explained(image, error, message):

@@ -1,6 +1,7 @@
 """Checkpoints: the whole state of a training run in one file, complete or absent."""
 
 import copy
+import random
 import zipfile
 
 import numpy as np
@@ -67,6 +68,23 @@ def load_checkpoint(path):
             "delete it to start afresh"
         )
     return state
+
+
+def check_generators(model):
+    """Refuse a model with a layer that draws from a generator of its own, whose state no checkpoint holds.
+
+    Raises:
+        ParameterError: there is one, and its layer does not give its state itself (`get_extra_state`).
+    """
+    kinds = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+    for name, layer in model.named_modules():
+        own = [key for key, value in vars(layer).items() if isinstance(value, kinds)]
+        if own and type(layer).get_extra_state is torch.nn.Module.get_extra_state:
+            raise ParameterError(
+                f"layer {name!r}, {kind_of(layer)}, draws from a generator of its own, {own[0]}, whose state "
+                "a checkpoint cannot hold; let it draw from the global one of torch, NumPy or Python, or train "
+                "without a checkpoint"
+            )
 
 
 def plain(value, name):

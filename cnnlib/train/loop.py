@@ -41,7 +41,7 @@ from cnnlib.models.hooks import (
     train_mode,
 )
 from cnnlib.models.hooks import run as run_model
-from cnnlib.train.checkpoint import load_checkpoint, plain, save_checkpoint
+from cnnlib.train.checkpoint import check_generators, load_checkpoint, plain, save_checkpoint
 from cnnlib.train.identity import check_identity, checksum_of, describe, without_addresses
 from cnnlib.train.run import DeferredInterrupt, History, TrainingRun, loss_value
 
@@ -309,6 +309,7 @@ def fit(
         raise Stopped("Stopped before the first step.", History())
     _check_optimizer(built, learned)
     if checkpoint is not None:
+        check_generators(model)
         # NumPy's numbers are read back as plain ones, and so the run begins with plain ones.
         for group in built.param_groups:
             group.update({k: plain(v, f"the optimizer's {k}") for k, v in group.items() if k != "params"})

@@ -1,6 +1,7 @@
 """Take a 3 × 3 kernel apart: its nine numbers, what they make of a photograph, and one value's sum."""
 
 import math
+import os
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from traitlets import Dict, Int, List, Unicode
 from cnnlib.course.widgets import pictures
 from cnnlib.course.widgets.base import Interactive, short
 from cnnlib.data import photo, photo_names, to_float
-from cnnlib.ground.errors import ParameterError
+from cnnlib.ground.errors import ParameterError, kind_of
 from cnnlib.measure.plots import COLORS
 from cnnlib.models.layers import conv2d
 
@@ -33,6 +34,11 @@ FRAME = COLORS[4]
 
 def grey_image(image):
     """Return a photograph (name, path) or a tensor as (1, 1, H, W) uint8, grey; see `explore_kernel`."""
+    if not isinstance(image, (str, os.PathLike, torch.Tensor)):
+        raise ParameterError(
+            f"the image is {kind_of(image)}; it must be the name of a photograph, a path, or a tensor "
+            "(1, 1 or 3, H, W), which torch.as_tensor makes of an array"
+        )
     if not isinstance(image, torch.Tensor):
         pixels = to_float(photo(image)).mean(dim=1, keepdim=True)
         height, width = pixels.shape[2:]
