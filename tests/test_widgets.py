@@ -360,7 +360,7 @@ def test_flat_grey_keeps_the_brightness_that_the_kernels_sum_gives():
         (
             torch.zeros(1, 1, 8, 8).numpy(),
             ParameterError,
-            r"the image is an ndarray; it must be .* as_tensor",
+            r"the image is an ndarray; it must be .*as_tensor",
         ),
         (None, ParameterError, "the image is a NoneType; it must be the name of a photograph, a path, or a"),
     ],

@@ -82,8 +82,8 @@ def check_generators(model):
         if own and type(layer).get_extra_state is torch.nn.Module.get_extra_state:
             raise ParameterError(
                 f"layer {name!r}, {kind_of(layer)}, draws from a generator of its own, {own[0]}, whose state "
-                "a checkpoint cannot hold; let it draw from the global one of torch, NumPy or Python, or train "
-                "without a checkpoint"
+                "a checkpoint cannot hold; let it draw from the global one of torch, NumPy or Python, or "
+                "train without a checkpoint"
             )
 
 
