@@ -28,6 +28,12 @@ def test_images_pass_unchanged_in_evaluation_mode(layer, images):
     assert layer.eval()(images) is images
 
 
+@pytest.mark.parametrize("layer", [RandomShift(1), RandomFlip()])
+def test_one_image_alone_is_told_to_become_a_batch(layer, images):
+    with pytest.raises(ParameterError, match=r"shape \(2, 6, 5\); .* image.unsqueeze\(0\)"):
+        layer.train()(images[0])
+
+
 @pytest.mark.parametrize("pixels", [1, 2])
 def test_each_image_is_moved_by_one_of_all_shifts(images, pixels):
     torch.manual_seed(0)

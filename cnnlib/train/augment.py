@@ -22,7 +22,7 @@ class RandomShift(nn.Module):
     Shape: images (N, C, H, W) → the same shape; unchanged in evaluation mode.
 
     Raises:
-        ParameterError: `pixels` below 1.
+        ParameterError: `pixels` below 1, or images of another shape.
 
     Source: Simard, Steinkraus & Platt 2003, "Best Practices for Convolutional Neural Networks Applied to
         Visual Document Analysis", sec. 2 (translations are the simplest of its distortions).
@@ -36,6 +36,7 @@ class RandomShift(nn.Module):
     def forward(self, images):
         if not self.training:
             return images
+        _check_batch(images)
         n, _, height, width = images.shape
         # Every place of the window on the padded images, (N, C, places, places, H, W), without a copy.
         windows = F.pad(images, (self.pixels,) * 4).unfold(2, height, 1).unfold(3, width, 1)
@@ -51,6 +52,9 @@ class RandomFlip(nn.Module):
 
     Shape: images (N, C, H, W) → the same shape; unchanged in evaluation mode.
 
+    Raises:
+        ParameterError: images of another shape.
+
     Source: Krizhevsky, Sutskever & Hinton 2012, "ImageNet Classification with Deep Convolutional Neural
         Networks", sec. 4.1.
     """
@@ -58,8 +62,18 @@ class RandomFlip(nn.Module):
     def forward(self, images):
         if not self.training:
             return images
+        _check_batch(images)
         chosen = torch.rand(len(images), 1, 1, 1, device=images.device) < 0.5
         return torch.where(chosen, images.flip(3), images)
+
+
+def _check_batch(images):
+    """Refuse one image without a batch around it, as other libraries' transformations take it."""
+    if images.ndim != 4:
+        raise ParameterError(
+            f"images have shape {tuple(images.shape)}; they must be a batch (N, C, H, W), whose images are "
+            "changed each by itself: image.unsqueeze(0) makes a batch of one"
+        )
 
 
 def predict_shifted(model, images, pixels=1):
