@@ -47,7 +47,7 @@ class NoisyBatchNorm2d(nn.BatchNorm2d):
         ParameterError: a negative or infinite `mean`, `scale` or `spread`, or no channels.
 
     Source: Santurkar et al. 2018, "How Does Batch Normalization Help Optimization?", arXiv 1805.11604,
-        sec. 2.2 (the idea; the noise of a value is additive here).
+        sec. 2.1 (the idea; the noise of a value is additive here).
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
 
@@ -154,7 +154,7 @@ def along_gradient(model, images, labels, step_sizes):
         ParameterError: no step sizes, one that is not a finite number above 0, or a gradient of 0 at the
             start; besides, what `loss_and_gradient` raises.
 
-    Source: Santurkar et al. 2018, arXiv 1805.11604, sec. 3.1 and figure 4.
+    Source: Santurkar et al. 2018, arXiv 1805.11604, sec. 3.2 and figure 4.
     First built in: notebooks/10_why_batch_norm_works.ipynb
     """
     try:
