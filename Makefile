@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 
 # Several processes, of one thread each, use a machine better than one with several threads.
 PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses=auto --dist=loadfile
-SEED ?= 3
+SEED ?= 100
 
 .PHONY: run lab book check test seeds bench clean
 

@@ -68,6 +68,8 @@ def of_two_seeds(whole):
         ("[1, 2],[3]", ["[1, 2]", "[3]"]),
         ("fast,full", ["fast", "full"]),
         ("0..2, 7,20..21", ["0", "1", "2", "7", "20", "21"]),
+        ("0..300:100", ["0", "100", "200", "300"]),
+        ("-1..4:2,9", ["-1", "1", "3", "9"]),
     ],
 )
 def test_values_are_read(text, values):
@@ -80,6 +82,8 @@ def test_values_are_read(text, values):
         ("9..0", "the range 9..0 is empty; write the smaller number first"),
         ("1,9..0", "the range 9..0 is empty"),
         ("0..1000000", "has more than 10,000 values"),
+        ("0..1000000:100", "has more than 10,000 values"),
+        ("0..9:0", "the range 0..9:0 goes in steps of 0; write 1 or more after the colon"),
         ("1,,2", "holds an empty value"),
         ("", "holds an empty value"),
     ],
@@ -137,6 +141,19 @@ def test_a_sweep_leaves_a_table_a_plot_and_every_notebook(whole):
     assert "  excluded: a large seed: small 4 s\n" in summary
     assert "smallest margin 0.33, seed=1, to: a large seed" in summary
     assert "seed=2: cell" in summary
+    assert "Seeds 0 and 1 may share runs" in summary
+
+
+@pytest.mark.parametrize(
+    ("seeds", "told"), [((0, 100, 200), ""), ((0, 100, 199), "Seeds 100 and 199 may"), ((7,), "")]
+)
+def test_seeds_that_may_share_runs_are_told(seeds, told):
+    run = {"status": "ok", "claims": [], "problem": ""}
+    shown = sweep_report.summarize(
+        [run | {"parameters": {"seed": seed, "lr": lr}} for seed in seeds for lr in (1, 2)]
+    )
+    assert ("may share runs" in shown) is bool(told)
+    assert told in shown
 
 
 def test_a_sweep_is_resumed_and_enlarged_without_running_anything_twice(whole, lesson, tmp_path):
@@ -230,7 +247,7 @@ def test_an_interrupt_is_no_traceback_and_says_how_to_go_on(make, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "a sweep needs values, such as -p seed=0..9"),
+        ([], "a sweep needs values, such as -p seed=0..900:100"),
         (["-p", "seed"], "-p seed has no value"),
         (["-p", "seed=1,"], "holds an empty value"),
         (["-p", "seed=0..1", "-j", "0"], "-j is 0"),

@@ -58,7 +58,7 @@ def parse_arguments(arguments):
         action="append",
         default=[],
         metavar="NAME=VALUES",
-        help="such as seed=0..9 or lr=0.1,0.01; several: every combination",
+        help="such as seed=0..900:100 or lr=0.1,0.01; several: every combination",
     )
     sweep.add_argument("-o", "--output", type=path, metavar="FOLDER", help="default: outputs/sweep-LESSON")
     sweep.add_argument(
@@ -446,7 +446,7 @@ def sweep_command(options):
     lesson = runner.find_lesson(options.lesson)
     given = {name: sweep.parse_values(text) for name, text in given_parameters(options).items()}
     if not given:
-        raise ParameterError("a sweep needs values, such as -p seed=0..9")
+        raise ParameterError("a sweep needs values, such as -p seed=0..900:100")
     output = options.output or ROOT / "outputs" / f"sweep-{lesson.stem}"
     with executor_of(options) as executor:
         results = sweep.sweep(

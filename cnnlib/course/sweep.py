@@ -1,6 +1,6 @@
 """Sweeps: a lesson run with many values of its parameters, to see which claims hold and how the numbers move.
 
-    cnnlib sweep 08_dropout -p seed=0..9
+    cnnlib sweep 08_dropout -p seed=0..900:100
 
 Every run leaves its executed notebook and, when it has ended, a small result file, by which a sweep that was
 interrupted goes on. All results make one table and one plot.
@@ -29,11 +29,11 @@ LARGEST = 10_000
 def parse_values(text):
     """Return the values that a command line gives for one parameter, as strings.
 
-    "0..9" are the whole numbers from 0 to 9; "0.1,0.01" are two values, "0,3,20..29" twelve; a comma inside
-    brackets or quotation marks separates nothing.
+    "0..9" are the whole numbers from 0 to 9, "0..900:100" every hundredth; "0.1,0.01" are two values,
+    "0,3,20..29" twelve; a comma inside brackets or quotation marks separates nothing.
 
     Raises:
-        ParameterError: an empty value, or a range that goes down.
+        ParameterError: an empty value, a range that goes down, or one in steps of 0.
     """
     parts, depth, quote = [""], 0, ""
     for character in text:
@@ -54,16 +54,18 @@ def parse_values(text):
 
 
 def _spelled_out(part):
-    """Return the whole numbers of a range such as "0..9"; anything else is one value."""
-    span = re.fullmatch(r"(-?\d+)\.\.(-?\d+)", part)
+    """Return the whole numbers of a range such as "0..9" or "0..900:100"; anything else is one value."""
+    span = re.fullmatch(r"(-?\d+)\.\.(-?\d+)(?::(\d+))?", part)
     if not span:
         return [part]
-    first, last = map(int, span.groups())
+    first, last, step = (int(number or 1) for number in span.groups())
     if last < first:
         raise ParameterError(f"the range {part} is empty; write the smaller number first")
-    if last - first >= LARGEST:
+    if step == 0:
+        raise ParameterError(f"the range {part} goes in steps of 0; write 1 or more after the colon")
+    if last - first >= LARGEST * step:
         raise ParameterError(f"the range {part} has more than {LARGEST:,} values")
-    return [str(value) for value in range(first, last + 1)]
+    return [str(value) for value in range(first, last + 1, step)]
 
 
 def grid(path, given):

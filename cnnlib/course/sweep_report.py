@@ -14,6 +14,8 @@ import numpy as np
 from cnnlib.measure.claims import show_number
 from cnnlib.measure.metrics import mean_se
 
+APART = 100
+"""Seeds so far apart share no run of a lesson, whose run k uses seed + k."""
 NO_CLAIM = {"text": "", "holds": "", "evidence": "", "rivals": []}
 
 
@@ -76,6 +78,12 @@ def summarize(results):
                 f"  smallest margin {margin:.2f}, {label(results[position]['parameters'])}, to: {rival}"
             )
     lines += [f"{label(r['parameters'])}: {r['problem']}" for r in results if r["problem"]]
+    seeds = sorted({r["parameters"].get("seed", 0) for r in results})
+    if near := [pair for pair in itertools.pairwise(seeds) if pair[1] - pair[0] < APART]:
+        lines.append(
+            f"\nSeeds {near[0][0]} and {near[0][1]} may share runs, for run k of a lesson uses seed + k: what "
+            f"is ± over the seeds may be too small. In steps of {APART} they share none: -p seed=0..900:{APART}"
+        )
     return "\n".join(lines)
 
 
