@@ -81,8 +81,9 @@ def summarize(results):
     seeds = sorted({r["parameters"].get("seed", 0) for r in results})
     if near := [pair for pair in itertools.pairwise(seeds) if pair[1] - pair[0] < APART]:
         lines.append(
-            f"\nSeeds {near[0][0]} and {near[0][1]} may share runs, for run k of a lesson uses seed + k: what "
-            f"is ± over the seeds may be too small. In steps of {APART} they share none: -p seed=0..900:{APART}"
+            f"\nSeeds {near[0][0]} and {near[0][1]} may share runs, for run k of a lesson uses seed + k: "
+            "what is ± over the seeds may be too small. In steps of "
+            f"{APART} they share none: -p seed=0..900:{APART}"
         )
     return "\n".join(lines)
 
