@@ -1877,6 +1877,14 @@ def zero_mistakes(total, level):
 for name in ["zero_mistakes"]:
     check("04." + name, globals()[name])
 """,
+    "an own name checked, above the lesson's check": """
+def mine(total, level):
+    return 1 - (1 - level) ** («1|2» / total)
+for exercise in ["04.zero_mistakes"]:
+    check(exercise, mine)
+---
+check("04.zero_mistakes", zero_mistakes)
+""",
     "a decorator that checks": """
 def tested(exercise):
     def decorate(function):
@@ -2500,6 +2508,14 @@ def test_names_are_read_as_dis_reads_them():
 def test_names_that_ipython_has_are_there(text):
     answer = "def f(x): return ONE * x"
     assert program.load("f", answer, [SETUP, text, answer])(21) == 42
+
+
+def test_behind_the_last_check_in_a_function_nothing_runs(tmp_path):
+    keep = "results = {}\ndef keep(name, f):\n    results[name] = check(name, f)"
+    answer = "def mine(x): return 2 * x\nkeep('02.f', mine)"
+    cells = [keep, answer, "results = open('ran', 'w')"]
+    assert program.load("f", answer, [SETUP, *cells], 1, [1, 2])(21) == 42
+    assert not (tmp_path / "ran").exists()
 
 
 def test_nothing_is_loaded_again_that_would_run_the_same():

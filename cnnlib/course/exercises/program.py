@@ -123,7 +123,8 @@ class Notebook:
     def __init__(self, sources, given=0):
         self.sources, self.cells, self.errors, self.own = list(sources), {}, {}, None
         self._texts = [s if s.isascii() else unicodedata.normalize("NFKC", s) for s in sources]
-        self._flags, self._end, self._left, self.told = [], (len(sources), 0), set(), True
+        self._flags, self._end, self._left = [], (len(sources), 0), set()
+        self._checked, self.told = (0, 0), True
         counted = [number for number, text in enumerate(sources) if number >= given and text.strip()]
         self._counts = {number: count for count, number in enumerate(counted, start=1)}
         self.inputs = ["", *(sources[number] for number in counted)]
@@ -151,7 +152,10 @@ class Notebook:
             before = [number for number in places if number <= end[0]]
             defined = [s for s in self._until(end) if name in s.binds and not s.stub]
             behind = any(name in s.binds and not s.stub for s in self._until(self._end))
-            if not (isinstance(given, ast.Name) and given.id == name):
+            other = not (isinstance(given, ast.Name) and given.id == name)
+            if other or defined or behind:  # else that check was never right
+                self._checked = tuple(end)
+            if other:
                 self._end, wanted = end, given
             elif before and (defined or not behind):
                 self._end = end
@@ -188,17 +192,17 @@ class Notebook:
     def widen(self, names, numbers):
         """Take the statements of some cells as needed; tell whether more will run for it.
 
-        Checks are among them, and the whole notebook is run, where one of them is only told by running.
+        Where one of them checks what only running tells, and does so last, all checks run, up to there.
         """
         narrow = set(self.needed(names))
         dynamic = any(s.anything or s.later_anything for s in narrow)
         for number in numbers:
             if number not in self.cells:
                 self._read(number)
-        mine = [s for number in numbers for s in self.cells[number]]
-        self.told = not any(checked is None for s in mine for checked, _ in checks_in(s.tree))
+        behind = max(self._checks_by_running(numbers), default=(0, 0))
+        self.told = behind <= self._checked
         if not self.told:
-            self._end, self._left = (len(self.sources), 0), {s for s in self._left if s.stub}
+            self._end, self._left = behind, {s for s in self._left if s.stub}
         more = not self.told
         for s in self._until(self._end):
             if "check" in s.uses:
@@ -208,6 +212,16 @@ class Notebook:
                 idle = isinstance(s.tree, ast.Expr) and isinstance(s.tree.value, (ast.Constant, ast.Name))
                 more |= s not in narrow and (dynamic or not (s.kind or idle))
         return more
+
+    def _checks_by_running(self, numbers):
+        """Yield the points behind statements of some cells that may check what their text does not tell."""
+        asking = set()  # names of what does so when it is called
+        for number in sorted(numbers):
+            for position, s in enumerate(self.cells[number], start=1):
+                untold = any(checked is None for checked, _ in checks_in(s.tree))
+                if untold or not asking.isdisjoint(s.uses | s.later):
+                    asking |= s.binds if not isinstance(s.tree, ast.For) else set()
+                    yield number, position
 
     def _until(self, end):
         """Return the statements read of the cells up to (number of a cell, how many of its statements)."""
