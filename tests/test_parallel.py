@@ -13,6 +13,7 @@ import pytest
 import torch
 from jupyter_client.manager import start_new_kernel
 from loky import get_reusable_executor
+from processes import below, wait_for_the_end_of
 
 from cnnlib.data import Dataset
 from cnnlib.ground.errors import ParameterError
@@ -231,6 +232,23 @@ def test_an_interrupt_stops_the_workers(tmp_path):
 def test_a_wrong_number_of_workers_is_refused(workers):
     with pytest.raises(ParameterError, match="workers is"):
         side_by_side(print, [1], workers=workers)
+
+
+def test_workers_end_with_their_process_whatever_ended_it():
+    program = """
+        import time
+        from cnnlib.train import side_by_side
+        side_by_side(lambda run: run, range(2), workers=2, device="cpu", progress=False)
+        print("begun", flush=True)
+        time.sleep(60)
+    """
+    command = [sys.executable, "-c", textwrap.dedent(program)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"begun\n"
+        workers = below(process.pid)
+        process.kill()
+    assert len(workers) >= 2
+    wait_for_the_end_of(workers)
 
 
 def test_a_device_that_is_not_there_is_refused():

@@ -9,6 +9,7 @@ import io
 import os
 import pickle
 import random
+import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -175,13 +176,26 @@ def _in_workers(call, settings, workers, bar):
 def _executor(workers):
     environment = {"OMP_NUM_THREADS": "1", _INSIDE: "1"}
     return get_reusable_executor(
-        max_workers=workers, timeout=IDLE_SECONDS, env=environment, initializer=_begin
+        max_workers=workers,
+        timeout=IDLE_SECONDS,
+        env=environment,
+        initializer=_begin,
+        initargs=(os.getpid(),),
     )
 
 
-def _begin():
-    """Prepare a worker: loky takes growth by 300 MB for a leak and starts it anew, but networks need more."""
+def _begin(parent):
+    """Prepare a worker of the process `parent`."""
+    # loky takes growth by 300 MB for a leak and starts the worker anew, but networks need more.
     process_executor._MAX_MEMORY_LEAK_SIZE = 4 << 30
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent):
+    """End this worker when its parent has ended, whatever ended that: it would wait for work for ever."""
+    while os.getppid() == parent:  # Windows never tells another one
+        time.sleep(1)
+    os._exit(1)
 
 
 def _import_compiler():
