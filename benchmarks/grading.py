@@ -14,8 +14,10 @@ that holds the exercises only, since the whole lesson would take them half a min
 does not execute the lesson in either case. nbgrader and `otter run` run answers as the grading user; otter
 can use Docker containers in addition, which are not measured here.
 
-Measured on two cores of an AMD EPYC with AVX-512, two jobs, `cnnlib grade` alone: 100 submissions in 43 s,
-1,000 in 299 s, of which the ten that loop for ever use 200 s of one core. The peers were not run there.
+Measured on two cores of an AMD EPYC with AVX-512, two jobs. In one run, 100 submissions each: cnnlib 0.51 s,
+nbgrader 4.62 s (9.1 times), otter 6.65 s (13.1 times), at most 2.0, 9.7 and 9.7 GiB of memory; nbgrader gave
+48 points that were not earned, to those who patch the checker, and so did otter. Of cnnlib's 51 s one
+submission, which loops for ever, uses 20. Alone, some hours before: 100 in 43 s, 1,000 in 299 s.
 """
 
 import argparse
