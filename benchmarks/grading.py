@@ -15,7 +15,7 @@ does not execute the lesson in either case. nbgrader and `otter run` run answers
 can use Docker containers in addition, which are not measured here.
 
 Measured on two cores of an AMD EPYC with AVX-512, two jobs. In one run, 100 submissions each: cnnlib 0.51 s,
-nbgrader 4.62 s (9.1 times), otter 6.65 s (13.1 times), at most 2.0, 9.7 and 9.7 GiB of memory; nbgrader gave
+nbgrader 4.62 s (9.1 times), otter 6.65 s (13.1 times), at most 2.0, 9.5 and 9.4 GiB of memory; nbgrader gave
 48 points that were not earned, to those who patch the checker, and so did otter. Of cnnlib's 51 s one
 submission, which loops for ever, uses 20. Alone, some hours before: 100 in 43 s, 1,000 in 299 s.
 """
