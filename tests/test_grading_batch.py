@@ -466,7 +466,15 @@ def test_what_a_busy_machine_may_have_spoilt_is_tried_again_alone(three, tmp_pat
 
 @pytest.mark.parametrize(
     ("count", "workers", "sizes"),
-    [(500, 1, [167, 167, 166]), (1000, 2, [167] * 5 + [165]), (60, 4, [15] * 4), (0, 2, [])],
+    [
+        (500, 1, [167, 167, 166]),
+        (1000, 2, [167] * 5 + [165]),
+        (60, 4, [15] * 4),
+        (100, 1, [100]),
+        (100, 2, [25] * 4),
+        (300, 2, [50] * 6),
+        (0, 2, []),
+    ],
 )
 def test_few_jobs_but_enough_for_all_workers(count, workers, sizes):
     paths = {str(i): "" for i in range(count)}

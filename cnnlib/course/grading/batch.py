@@ -41,6 +41,9 @@ FREE = {"late_penalty": 0, "export": [], "assignment": None}
 CHUNK = 200
 """So many submissions at most share a kernel that decides. To start one, and a warden, costs as much as a
 dozen submissions."""
+ROUNDS, ENOUGH = 3, 25
+"""So many jobs a worker, where there are several and each job has so many submissions: who is done early
+helps the one whose submissions take long."""
 AGAIN = "regrading"
 """A folder in a run's own, where `regrade` grades before anything of the run changes."""
 COMPLETE = "complete"
@@ -255,7 +258,8 @@ def _grade_all(output, run, found, executor, progress):
 def _chunks(paths, executor):
     """Split {key: path} into jobs: few, for each starts a kernel and torch, but enough for all processors."""
     workers = getattr(executor, "_max_workers", os.cpu_count()) if executor else 1
-    rounds = -(-len(paths) // (workers * CHUNK)) or 1  # as many jobs for each worker
+    worthwhile = min(ROUNDS, len(paths) // (workers * ENOUGH)) if workers > 1 else 1
+    rounds = max(-(-len(paths) // (workers * CHUNK)), worthwhile, 1)
     size = -(-len(paths) // (workers * rounds)) or 1
     items = list(paths.items())
     return [dict(items[start : start + size]) for start in range(0, len(items), size)]
