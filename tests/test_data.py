@@ -153,7 +153,8 @@ def test_a_data_set_is_indexed_like_its_tensors(blobs):
     for index in (-3, np.int64(-3), torch.tensor(-3)):
         with pytest.raises(ParameterError, match=r"ambiguous; write data.images\[-3\], or data\[\[-3\]\]"):
             blobs[index]
-    assert torch.equal(blobs[[-3]].images[0], blobs.images[-3])
+    for one in ([-3], torch.tensor([-3]), np.array([-3])):
+        assert torch.equal(blobs[one].images, blobs.images[-3:-2])
 
 
 @pytest.mark.parametrize(

@@ -68,11 +68,12 @@ class Dataset:
         return len(self.images)
 
     def __getitem__(self, index):
-        with contextlib.suppress(TypeError):  # it is no whole number, NumPy's or a tensor either
-            place = operator.index(index)
-            raise ParameterError(
-                f"data[{place}] is ambiguous; write data.images[{place}], or data[[{place}]] for a data set"
-            )
+        if getattr(index, "ndim", 0) == 0:  # tensor([3]), an index too, chooses as [3] does
+            with contextlib.suppress(TypeError):  # it is no whole number, of Python, NumPy or torch
+                place = operator.index(index)
+                raise ParameterError(
+                    f"data[{place}] is ambiguous; write data.images[{place}], or data[[{place}]] for a data set"
+                )
         try:
             images, labels = self.images[index], self.labels[index]
             if labels.ndim != 1:
