@@ -72,7 +72,8 @@ class Dataset:
             with contextlib.suppress(TypeError):  # it is no whole number, of Python, NumPy or torch
                 place = operator.index(index)
                 raise ParameterError(
-                    f"data[{place}] is ambiguous; write data.images[{place}], or data[[{place}]] for a data set"
+                    f"data[{place}] is ambiguous; write data.images[{place}], or data[[{place}]] for a data "
+                    "set"
                 )
         try:
             images, labels = self.images[index], self.labels[index]
