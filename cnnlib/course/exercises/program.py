@@ -279,7 +279,7 @@ def checks_in(tree):
             if isinstance(text, str):
                 found.append((text.partition(".")[2], given[1]))
                 told.add(node.func)
-        if (_is_check(node) and node not in told) or (isinstance(node, ast.alias) and _is_check(node)):
+        if _is_check(node) and node not in told:
             found.append((None, node))
     return found
 
