@@ -75,7 +75,9 @@ def judge(warden_of):
     def judge(*sources, exercise=None, seed=7, providers=(), isolation="namespaces", status="pass"):
         exam = make_exam(exercise or an_exercise(), seed)
         exam["seconds"] = IMPATIENT if status == "timeout" else 60
-        asked = [examiner._ask(warden_of(isolation), exam, source, list(providers)) for source in sources]
+        asker = examiner.Asker(warden_of(isolation))
+        asked = [asker.ask("anna", exam, source, list(providers)) for source in sources]
+        asker.end()
         return [asdict(verdict) | {"again": again} for verdict, again in asked]
 
     return judge
@@ -128,6 +130,84 @@ def test_an_answer_that_fails_gets_its_verdict_and_harms_no_other(judge, source,
     assert not found["again"] or status == "timeout", found
     (after,) = judge(RIGHT)
     assert after["status"] == "pass", after
+
+
+SPOILING = {
+    "a function of torch": "import torch\ntorch.Tensor.__rmul__ = lambda a, b: a",
+    "a name of Python's": "import builtins\nbuiltins.__build_class__ = builtins.compile = None",
+    "what is loaded": "import sys\nfor name in list(sys.modules):\n    sys.modules[name] = None",
+    "how answers are asked": "from cnnlib.course.exercises import plain\nplain.dumps = lambda value: b''",
+    "its socket": "import os, threading\nthreading.Timer(0.05, os.close, [3]).start()",
+    "its end, soon": "import os, threading\nthreading.Timer(0.01, os._exit, [0]).start()",
+    "a signal, soon": "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.01)",
+    "no memory": "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1, 1))",
+    "no time": "import threading\ndef f():\n    while True: pass\n"
+    "for _ in range(40):\n    threading.Thread(target=f).start()",
+    "no stack": "import sys\nsys.setrecursionlimit(40)",
+    "another folder": "import os\nos.mkdir('a')\nos.chdir('a')\nos.rmdir('../a')",
+    "a full disk": "for name in 'ab':\n    open(name, 'wb').write(bytes(60 << 20))",
+    "default numbers": "import torch\ntorch.set_default_dtype(torch.float16)\ntorch.set_grad_enabled(False)",
+    "warnings": "import warnings, numpy\nwarnings.simplefilter('error')\nnumpy.seterr(all='raise')",
+}
+NEEDING = """
+import math, torch, warnings
+class Two:
+    def __rmul__(self, x): return x * 2.0
+def double(x, depth=60):
+    warnings.warn("now")
+    if depth:
+        return double(x, depth - 1)
+    with open("mine", "wb") as file:
+        file.write(bytes(30 << 20))
+    assert torch.ones(1).dtype == torch.float32
+    return 2 * x
+"""
+"""A right answer that needs what SPOILING takes away."""
+
+
+@pytest.mark.parametrize("source", SPOILING.values(), ids=SPOILING)
+def test_what_a_right_answer_leaves_behind_spoils_no_later_one(judge, source):
+    found = judge(f"{source}\n{RIGHT}", NEEDING, RIGHT)
+    assert [v["status"] for v in found[1:]] == ["pass", "pass"], found
+
+
+@pytest.fixture
+def forks(monkeypatch):
+    """List that grows with each process that is forked."""
+    fork, forked = jail.Warden.fork, []
+    monkeypatch.setattr(jail.Warden, "fork", lambda self: (forked.append(1), fork(self))[1])
+    return forked
+
+
+def test_right_answers_of_a_learner_are_asked_in_one_process(judge, warden_of, forks):
+    assert {v["status"] for v in judge(*[RIGHT] * 5)} == {"pass"}
+    assert len(forks) == 1
+    assert [v["status"] for v in judge(RIGHT, body("return x"), RIGHT)] == ["pass", "fail", "pass"]
+    assert len(forks) == 1 + 2
+    asker, exam = examiner.Asker(warden_of("namespaces")), make_exam(an_exercise(), 7)
+    for whose in ("anna", "anna", "ben", "anna"):
+        assert asker.ask(whose, exam, RIGHT, [])[0].passed
+    asker.end()
+    assert len(forks) == 1 + 2 + 3
+
+
+def test_an_answer_that_is_slower_than_most_has_its_time_in_its_own_process(judge, forks, monkeypatch):
+    monkeypatch.setattr(examiner, "BRIEF", 0.01)
+    slow = body("import time\ntime.sleep(0.7)\nreturn 2 * x")
+    assert [v["status"] for v in judge(RIGHT, slow)] == ["pass", "pass"]
+    assert len(forks) == 2
+
+
+def test_what_all_statements_make_right_is_forked_once(warden_of, forks):
+    """Nor is it forked again where no more statements would run."""
+    exam, answer = make_exam(an_exercise(), 7), "FACTORS = [3]\ndef double(x): return FACTORS[0] * x"
+    more = "def same(a): return a\nsame(FACTORS)[0] = 2"
+    for cells, status in (([answer], "fail"), ([answer, "def other(): pass"], "fail"), ([answer, more], "pass")):
+        asker = examiner.Asker(warden_of("namespaces"))
+        verdict, _ = asker.ask("anna", exam, answer, cells, 0, list(range(len(cells))))
+        asker.end()
+        assert (verdict.status, len(forks)) == (status, 1), cells
+        forks.clear()
 
 
 FORGED = {
@@ -394,7 +474,7 @@ def test_a_disturber_of_others_disturbs_nobody(judge, witness, source):
 def witness(course):
     """Another learner's answer, which is in its jail all the time."""
     with jail.Warden(course, "namespaces") as warden, Answer(warden) as answer:
-        answer.load("double", RIGHT, [], time.monotonic() + 60)
+        answer.load("double", time.monotonic() + 60, RIGHT, [])
         yield answer
 
 
@@ -487,7 +567,7 @@ import sys, time
 from cnnlib.course.grading.client import Answer
 from cnnlib.course.grading.jail import Warden
 answer = Answer(Warden(sys.argv[1], "namespaces"))
-answer.load("double", sys.argv[2], [], time.monotonic() + 60)
+answer.load("double", time.monotonic() + 60, sys.argv[2], [])
 print("loaded", flush=True)
 time.sleep(600)
 """

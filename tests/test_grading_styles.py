@@ -2744,7 +2744,9 @@ def test_styles_get_the_same_marks_in_the_jail(tmp_path):
                 source = find_answers(cells, asked)[exercise.id].source
                 providers = [SETUP, *(cell.source for cell in cells)]
                 own = list(range(1, len(providers)))
-                verdict, _ = examiner._ask(warden, exam | {"seconds": 60}, source, providers, 1, own)
+                verdict, _ = examiner.Asker(warden).ask(
+                    "anna", exam | {"seconds": 60}, source, providers, 1, own
+                )
                 assert verdict.status == status, (title, verdict)
 
 

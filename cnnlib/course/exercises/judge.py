@@ -12,6 +12,8 @@ from cnnlib.ground.errors import kind_of
 
 POSSIBLE = ("pass", "fail", "error", "timeout", "killed", "not attempted", "missing")
 """The statuses of an answer."""
+NO_MORE = "no more statements would run"
+"""The message of an answer that is not asked once more; see `program.load`."""
 UNWRAP = "; leave out the brackets, or the comma, around it"
 
 

@@ -33,7 +33,7 @@ import IPython
 
 from cnnlib.course import exercises
 from cnnlib.course.exercises.cells import Shell, nothing, parse
-from cnnlib.course.exercises.judge import AnswerEnded, Verdict
+from cnnlib.course.exercises.judge import NO_MORE, AnswerEnded, Verdict
 from cnnlib.course.exercises.statements import OUTPUTS, QUIET, SETTINGS, names_in, statements
 
 RESTARTS = 25
@@ -87,7 +87,7 @@ def load(name, source, providers, given=0, own=()):
         for s in notebook.cells.get(notebook.own, ()):
             s.anything = True
     if own and not notebook.widen(names_in(wanted), own):
-        raise AnswerEnded("error", "no more statements would run")
+        raise AnswerEnded("error", NO_MORE)
     with _recorded_checks() as handed:
         namespace, failed = _run(notebook, names_in(wanted))
     answer = None if notebook.told else handed.get(name)

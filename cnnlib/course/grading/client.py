@@ -13,7 +13,7 @@ TEXT_LIMIT = 2 << 20
 
 
 class Answer:
-    """A jail in which one answer runs.
+    """A jail in which an answer runs, or several of one learner.
 
     Args:
         warden: jail.Warden, whose last jail has been ended.
@@ -40,8 +40,8 @@ class Answer:
             self._ended = self._warden.end(by_itself)
         return self._ended
 
-    def load(self, name, source, providers, deadline, given=0, own=()):
-        """Run an answer's cell, see `program.load`; `deadline` is a time.monotonic().
+    def load(self, name, deadline, source, providers, given=0, own=()):
+        """Run what an answer needs, see `program.load`; `deadline` is a time.monotonic().
 
         Raises:
             AnswerEnded: the cell cannot be run, took too long, or ended the process.

@@ -161,7 +161,7 @@ def _ask(warden, name, request, seconds, what, most=None):
     with Answer(warden) as answer:
         try:
             for function, case in (("limit", [most]), (name, request)):
-                answer.load(function, program, [], deadline)
+                answer.load(function, deadline, program, [])
                 reply = answer.call(function, case, deadline)
         except AnswerEnded as ended:
             verdict = ended.verdict

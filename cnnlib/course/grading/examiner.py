@@ -1,8 +1,9 @@
 """What the graded notebook's check cells call, in a kernel that never runs a learner's code.
 
 The folder of the job holds `job.bin`, plain data: the course's folder, the isolation, the exams, and each
-submission's answers as text. Each `examine` leaves one line in `verdicts.jsonl`. Every answer has a jail of
-its own, so none is the worse for what another did.
+submission's answers as text. Each `examine` leaves one line in `verdicts.jsonl`. Learners have jails of their
+own, and so has each answer that is not right beside the learner's others: none is the worse for what another
+did.
 """
 
 import contextlib
@@ -15,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from cnnlib.course.exercises import judge, plain
-from cnnlib.course.exercises.judge import AnswerEnded, Verdict
+from cnnlib.course.exercises.judge import NO_MORE, AnswerEnded, Verdict
 from cnnlib.course.grading.client import Answer
 from cnnlib.course.grading.jail import STARVED, JailError, Warden
 
@@ -25,6 +26,8 @@ WARDEN = ("course", "isolation", "group", "modules")
 """What a job says of the warden."""
 WIDE_SECONDS = 10.0
 """What an answer may take when all runs that the learner wrote; a training in a scratch cell may be slow."""
+BRIEF = 0.1
+"""Share of an exam's time for an answer in a process that is not its own: right answers take far less."""
 BUSY = 0.8
 """A timeout counts at once when the answer had this share of its time as processor time; otherwise the
 machine may have been busy, and the answer is tried again when nothing else runs."""
@@ -55,7 +58,7 @@ def examine(key, exercise_id, folder="."):
         exercise_id: such as "02.output_shape".
         folder: the job's folder; nbval runs a notebook in its own.
     """
-    job, warden = _job(str(Path(folder).resolve()))
+    job, asker = _job(str(Path(folder).resolve()))
     exam, submission = job["exams"][exercise_id], job["submissions"][key]
     answer, again, isolation = submission["answers"][exercise_id], False, ""
     started = time.monotonic()
@@ -64,9 +67,9 @@ def examine(key, exercise_id, folder="."):
     else:
         try:
             lesson, own = job["providers"], submission["providers"]
-            isolation = warden().isolation
+            isolation = asker().warden.isolation
             numbers = [len(lesson) + number for number in submission["own"]]
-            verdict, again = _ask(warden(), exam, answer["source"], lesson + own, len(lesson), numbers)
+            verdict, again = asker().ask(key, exam, answer["source"], lesson + own, len(lesson), numbers)
         except JailError as error:
             verdict = Verdict("grader error", str(error))
     seconds = round(time.monotonic() - started, 3)
@@ -77,42 +80,72 @@ def examine(key, exercise_id, folder="."):
         raise AnswerFailed(verdict.status)
 
 
-def _ask(warden, exam, source, providers, given=0, own=()):
-    """Return (verdict, whether the answer deserves to be tried again alone).
+class Asker:
+    """Asks answers, one after the other, in processes of a warden.
 
-    An answer that is not right gets a second jail, in which all runs that the learner wrote (`own`).
+    To fork a process costs more than to ask an answer. So an answer is asked first, for a BRIEF time, in the
+    process that is at hand, where other answers of the learner were asked, as in a notebook. If it is right
+    there, it counts. If not, what came before may have spoilt it, and a process of its own decides.
     """
-    verdict, again = _ask_once(warden, exam, source, providers, given)
-    if own and verdict.status in ("fail", "error", "not attempted"):
-        limit = {"seconds": min(WIDE_SECONDS, exam["seconds"])}
-        wide, _ = _ask_once(warden, exam | limit, source, providers, given, own)
-        if wide.status in ("pass", "fail"):
-            verdict = wide
-    return verdict, again
 
+    def __init__(self, warden):
+        self.warden = warden
+        self._process, self._whose = None, None
 
-def _ask_once(warden, exam, source, providers, given, own=()):
-    name = exam["id"].partition(".")[2]
-    with Answer(warden) as answer:
-        deadline = time.monotonic() + exam["seconds"]
+    def ask(self, whose, exam, source, providers, given=0, own=()):
+        """Return (verdict, whether the answer deserves to be tried again alone).
+
+        An answer that is not right is asked once more when all has run that the learner wrote (`own`).
+        """
+        if whose != self._whose:
+            self.end()
+            self._whose = whose
+        verdict, again = self._decide(exam, source, providers, given)
+        if own and verdict.status in ("fail", "error", "not attempted"):
+            limit = {"seconds": min(WIDE_SECONDS, exam["seconds"])}
+            wide, _ = self._decide(exam | limit, source, providers, given, own)
+            if wide.status in ("pass", "fail"):
+                verdict = wide
+        return verdict, again
+
+    def end(self):
+        """End the process at hand, if there is one."""
+        if self._process:
+            self._process.end()
+        self._process = None
+
+    def _decide(self, exam, *answer):
+        if self._process:
+            verdict, _ = self._try(exam | {"seconds": BRIEF * exam["seconds"]}, *answer)
+            if verdict.passed or verdict.message == NO_MORE:
+                return verdict, False
+        self.end()
+        self._process = Answer(self.warden)
+        return self._try(exam, *answer)
+
+    def _try(self, exam, *answer):
+        name = exam["id"].partition(".")[2]
+        deadline, process = time.monotonic() + exam["seconds"], self._process
         try:
-            answer.load(name, source, providers, deadline, given, own)
-            verdict = judge.examine(exam, lambda case: answer.call(name, case, deadline))
+            process.load(name, deadline, *answer)
+            verdict = judge.examine(exam, lambda case: process.call(name, case, deadline))
         except AnswerEnded as ended:
             verdict = ended.verdict
         except MemoryError:
             verdict = Verdict("killed", "comparing what it sent back takes more memory than the grader has")
-        ended = answer.end()
-    if verdict.status == "timeout":
-        limit = f"it took longer than the {exam['seconds']:g} s that all cases may take"
-        return Verdict("timeout", limit), ended["seconds"] < BUSY * exam["seconds"]
-    if verdict.status == "killed" and ended["starved"]:  # by the jail's own limit: it is not the machine
-        return Verdict("killed", STARVED), False
-    return verdict, verdict.status == "killed" and ended["code"] == -9
+        if verdict.status not in ("timeout", "killed"):
+            return verdict, False
+        self._process, ended = None, process.end()
+        if verdict.status == "timeout":
+            limit = f"it took longer than the {exam['seconds']:g} s that all cases may take"
+            return Verdict("timeout", limit), ended["seconds"] < BUSY * exam["seconds"]
+        if ended["starved"]:  # by the jail's own limit: it is not the machine
+            return Verdict("killed", STARVED), False
+        return verdict, ended["code"] == -9
 
 
 @functools.cache
 def _job(folder):
-    """Return the job of a folder, and a function that returns its warden, started when first asked for."""
+    """Return the job of a folder, and a function that returns who asks, started when first needed."""
     job = plain.loads((Path(folder) / "job.bin").read_bytes())
-    return job, functools.cache(lambda: Warden(*(job[name] for name in WARDEN)))
+    return job, functools.cache(lambda: Asker(Warden(*(job[name] for name in WARDEN))))

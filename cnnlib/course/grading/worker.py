@@ -1,4 +1,4 @@
-"""The program inside the jail: it runs one answer and sends back what it returns.
+"""The program inside the jail: it runs answers of one learner and sends back what they return.
 
 It reads requests from a socket and writes replies to it, each a length and plain data. Nothing that it says
 is believed: the other side checks each reply against what it expects.
@@ -17,11 +17,7 @@ from cnnlib.course.exercises import ask, module, plain  # noqa: F401 - module: `
 from cnnlib.course.exercises.judge import AnswerEnded
 from cnnlib.course.exercises.program import load
 
-# This is imported before the fork, which no thread survives; and every answer finds the same randomness.
-torch.set_num_threads(1)
-torch.manual_seed(0)
-np.random.seed(0)
-
+torch.set_num_threads(1)  # before the fork, which no thread survives
 
 LOADED = ("source", "providers", "given", "own")
 """What `load` is told of an answer, besides its name."""
@@ -37,13 +33,13 @@ def serve(descriptor):
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115 - /dev/null
     sys.argv[1:] = []  # the warden's
     sys.path.insert(0, "")  # as a kernel has it: modules that a notebook writes lie in the working folder
-    random.seed(0)  # Python seeds its generator anew after a fork
     answers = {}
     while header := requests.read(4):
         request = plain.loads(requests.read(*struct.unpack(">I", header)))
         name = request["name"]
         try:
             if "source" in request:
+                _seed()
                 answers[name] = load(name, *(request[key] for key in LOADED))
                 reply = {"loaded": name}
             else:
@@ -55,6 +51,12 @@ def serve(descriptor):
         except BaseException as error:  # SystemExit, KeyboardInterrupt and what an answer derives from them
             reply = {"ended": "error", "message": f"it tried to end the program: {type(error).__name__}"}
         _send(replies, reply)
+
+
+def _seed():
+    """Let every answer find the same randomness."""
+    for seed in (random.seed, np.random.seed, torch.manual_seed):
+        seed(0)
 
 
 def _send(stream, reply):
