@@ -202,7 +202,11 @@ def test_what_all_statements_make_right_is_forked_once(warden_of, forks):
     """Nor is it forked again where no more statements would run."""
     exam, answer = make_exam(an_exercise(), 7), "FACTORS = [3]\ndef double(x): return FACTORS[0] * x"
     more = "def same(a): return a\nsame(FACTORS)[0] = 2"
-    for cells, status in (([answer], "fail"), ([answer, "def other(): pass"], "fail"), ([answer, more], "pass")):
+    for cells, status in (
+        ([answer], "fail"),
+        ([answer, "def other(): pass"], "fail"),
+        ([answer, more], "pass"),
+    ):
         asker = examiner.Asker(warden_of("namespaces"))
         verdict, _ = asker.ask("anna", exam, answer, cells, 0, list(range(len(cells))))
         asker.end()

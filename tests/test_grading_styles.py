@@ -2738,16 +2738,17 @@ def test_styles_get_the_same_marks_in_the_jail(tmp_path):
     exercise, exam = exam_of("04.zero_mistakes")
     asked = [{"id": exercise.id, "stub": exercise.stub}]
     with jail.memory_group() as group, jail.Warden(tmp_path / "course", "namespaces", group) as warden:
+        asker = examiner.Asker(warden)
         for title in JAILED:
             for side, status in enumerate(("pass", "fail")):
                 cells, _ = code_cells(as_notebook(cells_of(exercise.id, ZERO[title], side), exercise.id))
                 source = find_answers(cells, asked)[exercise.id].source
                 providers = [SETUP, *(cell.source for cell in cells)]
                 own = list(range(1, len(providers)))
-                verdict, _ = examiner.Asker(warden).ask(
-                    "anna", exam | {"seconds": 60}, source, providers, 1, own
-                )
+                whose = f"{title}, {status}"
+                verdict, _ = asker.ask(whose, exam | {"seconds": 60}, source, providers, 1, own)
                 assert verdict.status == status, (title, verdict)
+        asker.end()
 
 
 # --- what an answer may return ------------------------------------------------------------------
