@@ -119,6 +119,7 @@ ENDED = {
     "NaN": (body("return x * float('nan')"), "fail", "it returned nan"),
     "not attempted": (body("raise NotImplementedError"), "not attempted", "not written yet"),
     "half of a surrogate pair": (body("return '\\ud800'"), "fail", "not valid text"),
+    "half of a surrogate pair in an error": (body("raise ValueError('\\ud800')"), "error", "ValueError: ?"),
     "a reply of 200 MB": (body("import torch\nreturn torch.ones(50 << 20)"), "killed", "bytes; 67,108,864"),
 }
 

@@ -372,6 +372,18 @@ def test_names_in_utf8_that_the_zip_does_not_declare_are_read(tmp_path):
     assert set(handed_in(tmp_path / "in.zip", tmp_path)[0]) == {"Ångström"}
 
 
+def test_a_name_that_is_falsely_said_to_be_utf8_makes_no_other_unreadable(tmp_path):
+    content = zipped(tmp_path / "in.zip", ["ann.ipynb", "Jörg.ipynb", "Zoë.ipynb"]).read_bytes()
+    (tmp_path / "in.zip").write_bytes(content.replace("Jörg".encode(), b"J\xf6xrg"))
+    texts, *_ = handed_in(tmp_path / "in.zip", tmp_path)
+    assert texts["ann"] == "ann.ipynb"
+    assert texts["Zoë"] == "Zoë.ipynb"
+    (third,) = texts.keys() - {"ann", "Zoë"}
+    assert third[0] == "J"
+    assert third.endswith("xrg")
+    assert "Jxrg.ipynb" in re.sub(r"[^ -~]", "", texts[third])
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [

@@ -38,6 +38,7 @@ class AnswerEnded(Exception):  # noqa: N818 - an answer's end, foreseen and judg
     """Raised by the function that asks an answer: it gave no result, and this is its verdict."""
 
     def __init__(self, status, message):
+        message = message.encode(errors="replace").decode()  # halves of surrogate pairs become "?"
         super().__init__(message)
         self.verdict = Verdict(status, message)
 

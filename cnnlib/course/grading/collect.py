@@ -9,6 +9,7 @@ Moodle, mod/assign/classes/downloader.php (`get_student_prefix`, `load_submissio
 
 import contextlib
 import hashlib
+import io
 import os
 import re
 import stat
@@ -30,6 +31,12 @@ TOTAL_LIMIT = 8 << 30
 """Bytes of all notebooks of a zip together, whatever few bytes they were packed into."""
 ENCRYPTED = 0x1
 """The flag of a zip's member that has a password."""
+UTF8 = 0x800
+"""The flag of a zip's member whose name is said to be in UTF-8."""
+MEMBER = re.compile(
+    rb"PK(?:(?P<listed>\x01\x02..)|\x03\x04)..(?P<flags>..).{18}(?P<length>..)(?(listed).{16}|..)", re.DOTALL
+)
+"""What stands before a member's name, which has this length, in a zip's list and again before its bytes."""
 JUNK = ("__MACOSX", "__pycache__", "Thumbs.db", "desktop.ini")
 MOODLE_NAME = r"(?P<folder>(?P<name>[^/_]+)_(?P<student>\d+)_assignsubmission_%s(?:_?/|_))(?P<file>%s)"
 MOODLE = re.compile(MOODLE_NAME % ("file", ".+"), re.DOTALL)
@@ -191,7 +198,7 @@ def _entries(what, stack):
             f"{_shown(what)} is no folder, zip or notebook; name one that holds the submissions"
         )
     try:
-        archive = stack.enter_context(zipfile.ZipFile(what))
+        archive = stack.enter_context(_archive(what))
     except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
         with what.open("rb") as file:
             begun = file.read(4) == b"PK\3\4"  # its list of files, at the end, is gone
@@ -205,6 +212,21 @@ def _entries(what, stack):
     if len(archive.infolist()) > ENTRY_LIMIT:
         raise ParameterError(f"{_shown(what)} holds more than {ENTRY_LIMIT:,} files")
     return _members(archive), True
+
+
+def _archive(what):
+    """Open a zip; a name that it calls UTF-8, and is not, is read as those that are not called so."""
+    try:
+        return zipfile.ZipFile(what)
+    except UnicodeDecodeError:  # of one name, for which Python opens none of the others
+        content = bytearray(what.read_bytes())
+        for match in MEMBER.finditer(bytes(content)):
+            name = content[match.end() : match.end() + int.from_bytes(match["length"], "little")]
+            try:
+                name.decode()
+            except UnicodeDecodeError:
+                content[match.start("flags") + 1] &= ~(UTF8 >> 8)
+        return zipfile.ZipFile(io.BytesIO(content))
 
 
 def _files(folder):
@@ -235,7 +257,7 @@ def _members(archive):
     entries, room = [], [TOTAL_LIMIT]
     for info in archive.infolist():
         name = info.filename
-        if not info.flag_bits & 0x800:  # not said to be UTF-8, and often is
+        if not info.flag_bits & UTF8:  # not said to be UTF-8, and often is
             with contextlib.suppress(UnicodeError):
                 name = name.encode("cp437").decode("utf-8")
         name = name.replace("\\", "/")
