@@ -215,6 +215,63 @@ def test_what_all_statements_make_right_is_forked_once(warden_of, forks):
         forks.clear()
 
 
+BELOW = {
+    "the kind of numbers": (
+        "import torch\ndef double(x): return 2 * x if torch.ones(1).dtype == torch.float64 else x",
+        "import torch\ntorch.set_default_dtype(torch.float64)",
+    ),
+    "gradients": (
+        "import torch\nONE = torch.ones(1, requires_grad=True)\n"
+        "def double(x): return ONE.mul_(1).detach() * 2 * x",
+        "import torch\ntorch.set_grad_enabled(False)",
+    ),
+    "the stack": (
+        "def double(x, depth=3000): return double(x, depth - 1) if depth else 2 * x",
+        "import sys\nsys.setrecursionlimit(10_000)",
+    ),
+    "the environment": (
+        "import os\ndef double(x): return int(os.environ['TWO']) * x",
+        "import os\nos.environ['TWO'] = '2'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("source", "below"), BELOW.values(), ids=BELOW)
+def test_what_stands_below_an_answer_makes_it_no_better(warden_of, source, below):
+    exam = make_exam(an_exercise(), 7)
+    triple = make_exam(replace(an_exercise(), id="99.triple", reference=lambda x: 3 * x), 7)
+    cells = [source, 'check("99.double", double)', below, "def triple(x): return 3 * x"]
+    cells.append('check("99.triple", triple)')
+    asker = examiner.Asker(warden_of("namespaces"))
+    assert asker.ask("anna", triple, cells[3], cells)[0].passed
+    verdict, _ = asker.ask("anna", exam, source, cells)
+    asker.end()
+    assert verdict.status in ("fail", "error"), verdict
+
+
+def test_a_process_that_is_asked_once_more_does_not_know_where_it_was_wrong(warden_of):
+    """Where there are few results to choose from, it would need to know no more."""
+    source = "import builtins\nCALLS = vars(builtins).setdefault('CALLS', [])\n"
+    source += "FACTOR = 2 if len(CALLS) == 1 else 1\n"
+    source += "def double(x):\n    CALLS.append(x)\n    return FACTOR * x"
+    cells, asker = [source, "print()"], examiner.Asker(warden_of("namespaces"))
+    verdict, _ = asker.ask("anna", make_exam(an_exercise(), 7), source, cells, 0, [0, 1])
+    asker.end()
+    assert verdict.status == "fail"
+
+
+def test_what_ends_in_a_later_case_than_the_first_wrong_one_leaves_no_process(warden_of, monkeypatch):
+    monkeypatch.setattr(examiner, "BRIEF", 0.5)
+    asker, exam = examiner.Asker(warden_of("namespaces")), make_exam(an_exercise(), 7)
+    endless = body("while x.dim() == 2:\n    pass\nreturn x")
+    verdict, _ = asker.ask("anna", exam | {"seconds": IMPATIENT}, endless, [])
+    assert verdict.status == "fail"
+    started = time.monotonic()
+    assert asker.ask("anna", exam | {"seconds": 60}, RIGHT, [])[0].passed
+    asker.end()
+    assert time.monotonic() - started < 20  # else it waits for the other's reply
+
+
 FORGED = {
     "__eq__ that is always true": (
         "import torch\nclass Same(torch.Tensor):\n    def __eq__(self, other): return torch.tensor(True)\n"
@@ -232,6 +289,10 @@ FORGED = {
     "an AST transformer": (
         "import ast, builtins\nget_ipython = lambda: None\nbuiltins.compile = lambda *a, **k: None\n"
         + body("return x")
+    ),
+    "a reply that says in an array how it ended": (
+        "from cnnlib.course.exercises import plain\nimport numpy as np\ndumps = plain.dumps\n"
+        + body("plain.dumps = lambda value: dumps({'ended': np.arange(2)})")
     ),
     "a patched plain": (
         "from cnnlib.course.exercises import plain\n"

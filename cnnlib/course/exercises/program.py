@@ -66,7 +66,7 @@ ALWAYS = re.compile(
 """What makes a cell matter whatever names stand in it."""
 
 
-def load(name, source, providers, given=0, own=()):
+def load(name, source, providers, given=0, own=(), ran=None):
     """Run what an answer needs of a notebook, and return the function or class that it is.
 
     Args:
@@ -76,9 +76,11 @@ def load(name, source, providers, given=0, own=()):
         providers: sources of the lesson's cells that answers may build on, then of the notebook's code cells.
         given: how many of them are the lesson's.
         own: which of them, by number, run as a whole: those that the learner wrote or changed.
+        ran: list of the points up to which the notebook has run in this process already, which gets this
+            answer's; where one is further down, nothing runs, for the answer would find what it should not.
 
     Raises:
-        AnswerEnded: there is no such function or class; or `own` makes no difference to what runs.
+        AnswerEnded: there is no such function or class; `own` makes no difference to what runs; or see `ran`.
     """
     alone = source not in providers
     notebook = Notebook([*providers, source] if alone else providers, given)
@@ -88,6 +90,10 @@ def load(name, source, providers, given=0, own=()):
             s.anything = True
     if own and not notebook.widen(names_in(wanted), own):
         raise AnswerEnded("error", NO_MORE)
+    if ran and notebook.end < max(ran):
+        raise AnswerEnded("error", "what stands below it has run already")
+    if ran is not None:
+        ran.append(notebook.end)
     with _recorded_checks() as handed:
         namespace, failed = _run(notebook, names_in(wanted))
     answer = None if notebook.told else handed.get(name)
@@ -116,6 +122,7 @@ class Notebook:
     Attributes:
         cells: {number: statements} of those that have been read; `errors`: {number: why it is passed over}.
         own: number of the answer's cell, once it has been found.
+        end: the point up to which statements run: (number of a cell, how many of its statements).
         told: whether reading tells what is handed to the exercise's last check; see `widen`.
         inputs: IPython's `In`: the cells that are not the lesson's, in their order, without blank ones.
     """
@@ -123,7 +130,7 @@ class Notebook:
     def __init__(self, sources, given=0):
         self.sources, self.cells, self.errors, self.own = list(sources), {}, {}, None
         self._texts = [s if s.isascii() else unicodedata.normalize("NFKC", s) for s in sources]
-        self._flags, self._end, self._left = [], (len(sources), 0), set()
+        self._flags, self.end, self._left = [], (len(sources), 0), set()
         self._checked, self.told = (0, 0), True
         counted = [number for number, text in enumerate(sources) if number >= given and text.strip()]
         self._counts = {number: count for count, number in enumerate(counted, start=1)}
@@ -151,16 +158,16 @@ class Notebook:
             *end, given = checks[-1]
             before = [number for number in places if number <= end[0]]
             defined = [s for s in self._until(end) if name in s.binds and not s.stub]
-            behind = any(name in s.binds and not s.stub for s in self._until(self._end))
+            behind = any(name in s.binds and not s.stub for s in self._until(self.end))
             other = not (isinstance(given, ast.Name) and given.id == name)
             if other or defined or behind:  # else that check was never right
                 self._checked = tuple(end)
             if other:
-                self._end, wanted = end, given
+                self.end, wanted = tuple(end), given
             elif before and (defined or not behind):
-                self._end = end
+                self.end = tuple(end)
             self.own = before[-1] if before else places[-1]
-        defined = [s for s in self._until(self._end) if name in s.binds]
+        defined = [s for s in self._until(self.end) if name in s.binds]
         if any(not s.stub for s in defined):
             # What was handed out and left as it was stands back behind an attempt, wherever it is.
             self._left = {s for s in defined if s.stub}
@@ -173,7 +180,7 @@ class Notebook:
         """Return the statements on which names depend, in order; see `Program.needed`."""
         bound, found = set(), set()
         while True:
-            program = Program([s for s in self._until(self._end) if s not in self._left])
+            program = Program([s for s in self._until(self.end) if s not in self._left])
             plan, live = program.needed(names, failed)
             touching = program.touching(live)
             if self._read_where(touching - bound, _binding):
@@ -202,9 +209,9 @@ class Notebook:
         behind = max(self._checks_by_running(numbers), default=(0, 0))
         self.told = behind <= self._checked
         if not self.told:
-            self._end, self._left = behind, {s for s in self._left if s.stub}
+            self.end, self._left = behind, {s for s in self._left if s.stub}
         more = not self.told
-        for s in self._until(self._end):
+        for s in self._until(self.end):
             if "check" in s.uses:
                 s.anything = not self.told
             elif s.cell in numbers:
@@ -233,7 +240,7 @@ class Notebook:
         search = re.compile(pattern("|".join(map(re.escape, names)))).search
         found = [
             number
-            for number, text in enumerate(self._texts[: self._end[0] + 1])
+            for number, text in enumerate(self._texts[: self.end[0] + 1])
             if number not in self.cells and any(name in text for name in names) and search(text)
         ]
         for number in found:

@@ -7,6 +7,8 @@ import time
 from cnnlib.course.exercises import plain
 from cnnlib.course.exercises.judge import AnswerEnded
 
+ENDED = ("error", "fail", "not attempted")
+"""What a reply may say of an answer that has no result."""
 REPLY_LIMIT = 64 << 20  # bytes
 TEXT_LIMIT = 2 << 20
 """Bytes of a reply's JSON text, which grows twentyfold when it is read; arrays travel beside it."""
@@ -18,6 +20,9 @@ class Answer:
     Args:
         warden: jail.Warden, whose last jail has been ended.
 
+    Attributes:
+        waiting: bool, whether a reply is missing still, so that no more can be asked.
+
     Raises:
         jail.JailError: there is no jail to be had.
     """
@@ -25,7 +30,7 @@ class Answer:
     def __init__(self, warden):
         self._warden, self._socket = warden, warden.fork()
         self._socket.setblocking(False)
-        self._ended = None
+        self._ended, self.waiting = None, False
 
     def __enter__(self):
         return self
@@ -58,17 +63,20 @@ class Answer:
         return self._request({"name": name, "case": case}, "result", deadline)
 
     def _request(self, request, key, deadline):
-        data = plain.dumps(request)
+        data, self.waiting = plain.dumps(request), True
         self._write(struct.pack(">I", len(data)) + data, deadline)
         (length,) = struct.unpack(">I", self._read(4, deadline))
         if length > REPLY_LIMIT:
             raise AnswerEnded("killed", f"it sent back {length:,} bytes; {REPLY_LIMIT:,} are allowed")
         reply = _parsed(self._read(length, deadline))
-        if isinstance(reply, dict) and key in reply:
-            return reply[key]
-        if isinstance(reply, dict) and reply.get("ended") in ("error", "fail", "not attempted"):
-            raise AnswerEnded(reply["ended"], str(reply.get("message"))[:2000])
-        raise AnswerEnded("killed", "it sent back something else than a result")
+        reply = reply if isinstance(reply, dict) else {}
+        ended = str(reply.get("ended"))  # an array is neither in a tuple nor not
+        if key not in reply and ended not in ENDED:
+            raise AnswerEnded("killed", "it sent back something else than a result")
+        self.waiting = False
+        if key not in reply:
+            raise AnswerEnded(ended, str(reply.get("message"))[:2000])
+        return reply[key]
 
     def _read(self, count, deadline):
         data = bytearray()

@@ -86,6 +86,9 @@ class Asker:
     To fork a process costs more than to ask an answer. So an answer is asked first, for a BRIEF time, in the
     process that is at hand, where other answers of the learner were asked, as in a notebook. If it is right
     there, it counts. If not, what came before may have spoilt it, and a process of its own decides.
+
+    All cases are asked, also behind one that is not right: a process that is asked once more does not learn
+    where to guess anew.
     """
 
     def __init__(self, warden):
@@ -128,17 +131,19 @@ class Asker:
         deadline, process = time.monotonic() + exam["seconds"], self._process
         try:
             process.load(name, deadline, *answer)
-            verdict = judge.examine(exam, lambda case: process.call(name, case, deadline))
+            verdict = judge.examine(exam | {"partial": True}, lambda c: process.call(name, c, deadline))
         except AnswerEnded as ended:
             verdict = ended.verdict
         except MemoryError:
             verdict = Verdict("killed", "comparing what it sent back takes more memory than the grader has")
-        if verdict.status not in ("timeout", "killed"):
+        if not process.waiting:
             return verdict, False
         self._process, ended = None, process.end()
         if verdict.status == "timeout":
             limit = f"it took longer than the {exam['seconds']:g} s that all cases may take"
             return Verdict("timeout", limit), ended["seconds"] < BUSY * exam["seconds"]
+        if verdict.status != "killed":  # it has lost its process in a later case
+            return verdict, False
         if ended["starved"]:  # by the jail's own limit: it is not the machine
             return Verdict("killed", STARVED), False
         return verdict, ended["code"] == -9

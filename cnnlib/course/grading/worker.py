@@ -33,14 +33,14 @@ def serve(descriptor):
     sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w")  # noqa: SIM115 - /dev/null
     sys.argv[1:] = []  # the warden's
     sys.path.insert(0, "")  # as a kernel has it: modules that a notebook writes lie in the working folder
-    answers = {}
+    answers, ran = {}, []
     while header := requests.read(4):
         request = plain.loads(requests.read(*struct.unpack(">I", header)))
         name = request["name"]
         try:
             if "source" in request:
                 _seed()
-                answers[name] = load(name, *(request[key] for key in LOADED))
+                answers[name] = load(name, *(request[key] for key in LOADED), ran)
                 reply = {"loaded": name}
             else:
                 reply = {"result": ask(answers[name], request["case"])}
