@@ -789,6 +789,7 @@ def test_the_learners_readme_speaks_of_what_they_have(copy):
     assert "grade" not in text
     assert "git restore" not in text  # a copy that was handed out is no clone
     assert "git checkout" not in text
+    assert "\n\n\n" not in text
     for target in re.findall(r"\]\((?!https:)([^)#\s]+)\)", text):
         assert (copy / target).exists(), target
 

@@ -553,6 +553,49 @@ def test_errors_are_the_courses_own(model):
     assert issubclass(DataError, CnnlibError)
 
 
+@pytest.mark.parametrize(
+    ("make", "changes", "message"),
+    [
+        (explore_kernel, {"place": [1]}, r"is \[1\]; it must be 2 whole numbers, 0 to 157 and 0 to 157"),
+        (explore_kernel, {"place": [0, -1]}, r"place, the \[row, column\] in the output, is \[0, -1\]"),
+        (explore_kernel, {"stride": 1000}, r"it must be 2 whole numbers, 0 to 0 and 0 to 0"),
+        (explore_kernel, {"texts": ["1"] * 8}, "texts are 8; they must be 9"),
+        (explore_network, {"chosen": [99, 0, 0, 0]}, r"the first number of chosen, is \[99\]; .* 0 to 8"),
+        (
+            explore_network,
+            {"chosen": []},
+            r"the first number of chosen, is \[\]; it must be 1 whole number, ",
+        ),
+        (
+            explore_network,
+            {"chosen": [0, 0, 28, 0]},
+            r"after the layer 0, is \[0, 28, 0\]; it must be 3 whole",
+        ),
+        (draw_digit, {"pixels": b"123"}, "pixels are 3 bytes; they must be 784"),
+        (explore_features, {"layer": "block9"}, r"layer is 'block9'; choose one of \['0'\]"),
+        (explore_features, {"channel": -1}, r"\[channel, \*place\] is \[-1, .*\]; .*, 0 to 4, 0 to 217 and"),
+        (explore_features, {"place": [218, 0]}, r", 218, 0\]; it must be 3 whole numbers"),
+    ],
+)
+def test_states_that_a_widget_cannot_have_are_explained(model, make, changes, message):
+    colors = nn.Sequential(nn.Conv2d(3, 5, 7))
+    arguments = {explore_kernel: (), explore_features: (colors, ["coffee"])}.get(make, (model,))
+    widget = make(*arguments)
+    for name, value in changes.items():
+        setattr(widget, name, value)
+    for show in (widget.describe, widget.figure_png):
+        with pytest.raises(ParameterError, match=message):
+            show()
+
+
+def test_examples_that_there_are_not_are_explained(model):
+    reader = draw_digit(model)
+    with pytest.raises(ParameterError, match="digit is 10; it must be a whole number, from 0 to 9"):
+        reader.example(10)
+    with pytest.raises(ParameterError, match="number is 6; it must be a whole number, from 0 to 5"):
+        reader.example(1, 6)
+
+
 def test_importing_the_functions_loads_no_widget_library():
     names = "('ipywidgets', 'anywidget', 'matplotlib')"
     code = f"import sys, cnnlib.course.widgets; print([m for m in {names} if m in sys.modules])"

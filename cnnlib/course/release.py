@@ -74,7 +74,8 @@ def _readme(text):
     before = before.replace(
         "`git checkout -- data`", "take the folder `data` once more from where you got the course"
     )
-    return before.replace("cd cnn-course && ", "") + "".join(licence[1:])
+    before = before.replace("cd cnn-course && ", "").replace("\n\n\n", "\n\n")  # where a paragraph was
+    return before + "".join(licence[1:])
 
 
 def _makefile(text):

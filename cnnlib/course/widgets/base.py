@@ -13,7 +13,7 @@ from PIL import Image
 from traitlets import Dict, List, Unicode, observe
 
 from cnnlib.course.widgets.pictures import png
-from cnnlib.ground.errors import CnnlibError
+from cnnlib.ground.errors import CnnlibError, ParameterError
 
 BROWSER = Path(__file__).with_name("browser")
 PARTS = ("elements", "arithmetic", "ink", "surface", "digit", "kernel", "features", "network", "main")
@@ -128,6 +128,26 @@ def attempt(function, *arguments):
         return {"problem": str(error)}
     except Exception as error:
         return {"problem": f"{type(error).__name__}: {error}"}
+
+
+def check_place(name, place, shape):
+    """Check that a place lies in an array, and return it as a tuple.
+
+    Args:
+        name: what the numbers mean, for the message.
+        place: list of ints, one an axis.
+        shape: the array's.
+
+    Raises:
+        ParameterError: another number of axes, or a place outside.
+    """
+    if len(place) != len(shape) or not all(0 <= at < length for at, length in zip(place, shape, strict=True)):
+        *most, last = [f"0 to {length - 1}" for length in shape]
+        limits = f"{', '.join(most)} and {last}" if most else last
+        raise ParameterError(
+            f"{name} is {list(place)}; it must be {len(shape)} whole number{'s' if most else ''}, {limits}"
+        )
+    return tuple(place)
 
 
 def short(value):

@@ -8,7 +8,7 @@ from cnnlib.course.widgets import pictures
 from cnnlib.course.widgets.base import Interactive, attempt
 from cnnlib.course.widgets.chain import export
 from cnnlib.data import load
-from cnnlib.ground.errors import ParameterError, kind_of
+from cnnlib.ground.errors import ParameterError, check_whole, kind_of
 from cnnlib.measure.plots import COLORS
 from cnnlib.models.hooks import as_tensor, check_images, evaluation, find_layer, hooks, one_channel, run
 
@@ -40,10 +40,14 @@ class OnDigits(Interactive):
     @property
     def image(self):
         """(1, 1, 28, 28) uint8: what the model sees now."""
+        if len(self.pixels) != 784:
+            raise ParameterError(f"pixels are {len(self.pixels)} bytes; they must be 784, row by row")
         return torch.frombuffer(bytearray(self.pixels), dtype=torch.uint8).view(1, 1, 28, 28)
 
     def example(self, digit, number=0):
         """Show one of the examples of a digit."""
+        digit = check_whole("digit", digit, least=0, most=9)
+        number = check_whole("number", number, least=0, most=EXAMPLES - 1)
         start = 784 * (digit * EXAMPLES + number)
         self.pixels = self.examples[start : start + 784]
 

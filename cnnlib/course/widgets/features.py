@@ -10,7 +10,7 @@ from torch import nn
 from traitlets import Bool, Dict, Int, List, Unicode
 
 from cnnlib.course.widgets import pictures
-from cnnlib.course.widgets.base import Interactive
+from cnnlib.course.widgets.base import Interactive, check_place
 from cnnlib.data import photo, photo_names
 from cnnlib.ground.errors import ParameterError, kind_of
 from cnnlib.inside.features import feature_maps
@@ -83,8 +83,13 @@ class FeatureExplorer(Interactive):
             raise ParameterError(f"layers is {layers!r}; it must be a list of names, such as ['features.3']")
         return dict(layers) if isinstance(layers, dict) else {name: name for name in layers}
 
-    def _fetch(self, name):
-        """Return a photograph's square (3, SIZE, SIZE) and its maps; those of the last few are kept."""
+    def _fetch(self, name, layer=None):
+        """Return a photograph's square (3, SIZE, SIZE) and its maps; those of the last few are kept.
+
+        A layer that is named must be one of the explorer's.
+        """
+        if layer is not None and layer not in self._names:
+            raise ParameterError(f"layer is {layer!r}; choose one of {list(self._names)}")
         if name not in self._cache:
             square = center_crop(photo(name), SIZE)
             found = feature_maps(self.model, square, list(self._names.values()))
@@ -104,7 +109,7 @@ class FeatureExplorer(Interactive):
 
         Each channel is told as bytes, 255 its highest value; what is negative as 0.
         """
-        square, maps = self._fetch(name)
+        square, maps = self._fetch(name, layer)
         if layer is None:
             return {"pixels": (255 * square).byte().permute(1, 2, 0).contiguous().numpy().tobytes()}
         step = -(-max(maps[layer].shape[1:]) // self.finest)
@@ -122,12 +127,17 @@ class FeatureExplorer(Interactive):
     @property
     def maps(self):
         """(channels, h, w) float: the maps of the chosen photograph and layer."""
-        return self._fetch(self.photo)[1][self.layer]
+        return self._fetch(self.photo, self.layer)[1][self.layer]
+
+    def _unit(self):
+        """Return the chosen (channel, row, column)."""
+        unit = [self.channel, *self.place]
+        return check_place("[channel, *place]", unit, self.maps.shape)
 
     @property
     def window(self):
         """The chosen unit's receptive field in the photograph, a `cnnlib.inside.geometry.Window`."""
-        return self._where[self.layer].window(*self.place)
+        return self._where[self.layer].window(*self._unit()[1:])
 
     @property
     def strongest(self):
@@ -137,7 +147,7 @@ class FeatureExplorer(Interactive):
 
     def _heat(self):
         """Return the chosen map in the photograph's size, (SIZE, SIZE), 0 to 1."""
-        values = self.maps[self.channel].float().clamp(min=0)
+        values = self.maps[self._unit()[0]].float().clamp(min=0)
         large = F.interpolate(values[None, None], size=(SIZE, SIZE), mode="bilinear", align_corners=False)
         return (large[0, 0] / large.max().clamp(min=1e-9)).numpy()
 
@@ -157,11 +167,11 @@ class FeatureExplorer(Interactive):
         ).numpy()
 
     def describe(self):
-        (row, column), size = self.place, self._where[self.layer].size
+        (channel, row, column), size = self._unit(), self._where[self.layer].size
         return (
             f"The photograph {self.photo}, a channel of {self.layer} laid over it, and the maps of the "
-            f"strongest channels. The unit at row {row}, column {column} of channel {self.channel} has the "
-            f"value {self.maps[self.channel, row, column]:.2f}. It looks at the blue frame, {size} × {size} "
+            f"strongest channels. The unit at row {row}, column {column} of channel {channel} has the "
+            f"value {self.maps[channel, row, column]:.2f}. It looks at the blue frame, {size} × {size} "
             "pixels. Run the cell to choose."
         )
 

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from traitlets import Dict, Int, List, Unicode
 
 from cnnlib.course.widgets import pictures
-from cnnlib.course.widgets.base import Interactive, short
+from cnnlib.course.widgets.base import Interactive, check_place, short
 from cnnlib.data import photo, photo_names, to_float
 from cnnlib.ground.errors import ParameterError, kind_of
 from cnnlib.measure.plots import COLORS
@@ -110,6 +110,8 @@ class KernelExplorer(Interactive):
     @property
     def kernel(self):
         """(3, 3) float64."""
+        if len(self.texts) != 9:
+            raise ParameterError(f"texts are {len(self.texts)}; they must be 9, the kernel's rows one by one")
         numbers = [_read(text, f"number {i + 1} of the kernel") for i, text in enumerate(self.texts)]
         return torch.tensor(numbers, dtype=torch.float64).view(3, 3)
 
@@ -118,10 +120,13 @@ class KernelExplorer(Interactive):
         """(h, w) float64: the convolution of the bytes, 0 to 255, with the kernel."""
         return conv2d(self.image.double(), self.kernel[None, None], None, self.stride, self.padding)[0, 0]
 
+    def _place(self):
+        return check_place("place, the [row, column] in the output,", self.place, self.output.shape)
+
     def window(self):
         """Return the (3, 3) bytes under the kernel as floats; those of the padding are 0."""
         padded = F.pad(self.image[0, 0].double(), [self.padding] * 4)
-        top, left = (at * self.stride for at in self.place)
+        top, left = (at * self.stride for at in self._place())
         return padded[top : top + 3, left : left + 3]
 
     def _colored_output(self):
@@ -136,7 +141,7 @@ class KernelExplorer(Interactive):
 
     def describe(self):
         numbers = "; ".join(", ".join(short(v) for v in row) for row in self.kernel.tolist())
-        row, column = self.place
+        row, column = self._place()
         return (
             f"The photograph {self.photo}, the kernel ({numbers}) and their convolution of "
             f"{self.output.shape[0]} × {self.output.shape[1]} values; the one at row {row}, column "
@@ -157,7 +162,7 @@ class KernelExplorer(Interactive):
         picture, words = self._colored_output()
         after.imshow(picture)
         after.set_title("output")
-        (row, column), stride, padding = self.place, self.stride, self.padding
+        (row, column), stride, padding = self._place(), self.stride, self.padding
         corner = column * stride - padding - 0.5, row * stride - padding - 0.5
         for ax, at, size in ((before, corner, 3), (after, (column - 0.5, row - 0.5), 1)):
             for margin, color in ((2.2, "white"), (1.5, FRAME)):

@@ -6,7 +6,7 @@ from matplotlib.patches import Rectangle
 from traitlets import Int, List, Unicode
 
 from cnnlib.course.widgets import pictures
-from cnnlib.course.widgets.base import short
+from cnnlib.course.widgets.base import check_place, short
 from cnnlib.course.widgets.chain import export
 from cnnlib.course.widgets.digit import OnDigits
 from cnnlib.data import to_float
@@ -50,19 +50,26 @@ class NetworkExplorer(OnDigits):
         every.append(logits.softmax(dim=0))
         return [each.view(-1, 1, 1) if each.ndim == 1 else each for each in every]
 
+    def _choice(self):
+        """Return what is chosen, (layer, map, row, column), and the values of all layers."""
+        values = self.values
+        (layer,) = check_place("the layer, the first number of chosen,", self.chosen[:1], [len(values)])
+        place = check_place(f"chosen, after the layer {layer},", self.chosen[1:], values[layer].shape)
+        return (layer, *place), values
+
     @property
     def value(self):
         """The chosen value, float."""
-        layer, *place = self.chosen
-        return self.values[layer][tuple(place)].item()
+        (layer, *place), values = self._choice()
+        return values[layer][tuple(place)].item()
 
     def _parts(self):
         """Return window, kernel and products (maps, rows, columns) of the chosen value, or None."""
-        index, channel, row, column = self.chosen
+        (index, channel, row, column), values = self._choice()
         layer = self.network[index - 1] if 0 < index <= len(self.network) else {}
         if layer.get("kind") not in ("conv", "linear"):
             return None
-        before = self.values[index - 1]
+        before = values[index - 1]
         kernel = find_layer(self.model, layer["name"]).weight[channel].detach().float().cpu()
         if layer["kind"] == "linear":
             return before, kernel.view(before.shape), before * kernel.view(before.shape)
@@ -73,7 +80,7 @@ class NetworkExplorer(OnDigits):
         return window, kernel, window * kernel
 
     def describe(self):
-        index, channel, row, column = self.chosen
+        index, channel, row, column = self._choice()[0]
         name = ["image", *(layer["name"] for layer in self.network), "softmax"][index]
         sums = "" if self._parts() is None else f", a sum over {len(self._parts()[0])} input maps"
         return (
@@ -84,12 +91,12 @@ class NetworkExplorer(OnDigits):
     def draw(self, figure):
         figure.set_size_inches(9.4, 4.6)
         above, below = figure.subfigures(2, 1, height_ratios=[1, 1.5])
-        index, channel, row, column = self.chosen
-        shown = [i for i, each in enumerate(self.values[: index + 1]) if each.shape[1] > 1 and i != 1]
+        (index, channel, row, column), values = self._choice()
+        shown = [i for i, each in enumerate(values[: index + 1]) if each.shape[1] > 1 and i != 1]
         axes = np.atleast_1d(above.subplots(1, len(shown)))
         titles = ["image", *(layer["kind"] for layer in self.network), "softmax"]
         for ax, i in zip(axes, shown, strict=True):
-            maps = self.values[i]
+            maps = values[i]
             tiles, _ = pictures.colored(maps)
             picture, corners = pictures.grid(tiles, columns=4)
             ax.imshow(picture)
