@@ -224,6 +224,8 @@ def fit(
     With a checkpoint, the run's whole state (weights, optimizer, schedule, random generators, place
     in the epoch) is saved there after each epoch. The same call made again goes on from that state
     and ends with the very same weights as a run that was never stopped, wherever it was killed.
+    Of the model that state is its `state_dict()`. What a layer counts or collects in plain attributes is not
+    part of it and would begin anew: make it a buffer (`register_buffer`), or give it in `get_extra_state`.
 
     Args:
         model: images (N, C, H, W) float 0–1 → logits (N, K). It is moved to the device. What is frozen
