@@ -138,6 +138,8 @@ SPOILING = {
     "a name of Python's": "import builtins\nbuiltins.__build_class__ = builtins.compile = None",
     "what is loaded": "import sys\nfor name in list(sys.modules):\n    sys.modules[name] = None",
     "how answers are asked": "from cnnlib.course.exercises import plain\nplain.dumps = lambda value: b''",
+    "that no more would run": "from cnnlib.course.exercises import judge, program\n"
+    "def read(*_): raise judge.AnswerEnded('error', judge.NO_MORE)\nprogram.Notebook = read",
     "its socket": "import os, threading\nthreading.Timer(0.05, os.close, [3]).start()",
     "its end, soon": "import os, threading\nthreading.Timer(0.01, os._exit, [0]).start()",
     "a signal, soon": "import signal\nsignal.setitimer(signal.ITIMER_REAL, 0.01)",

@@ -117,10 +117,11 @@ class Asker:
             self._process.end()
         self._process = None
 
-    def _decide(self, exam, *answer):
+    def _decide(self, exam, source, providers, given, own=()):
+        answer = source, providers, given, own
         if self._process:
             verdict, _ = self._try(exam | {"seconds": BRIEF * exam["seconds"]}, *answer)
-            if verdict.passed or verdict.message == NO_MORE:
+            if verdict.passed or (own and verdict.message == NO_MORE):
                 return verdict, False
         self.end()
         self._process = Answer(self.warden)
