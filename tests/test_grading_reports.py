@@ -22,7 +22,7 @@ from notebook_tools import read
 
 from cnnlib.course.command_line import main
 from cnnlib.course.exercises import exercises, judge, make_exam
-from cnnlib.course.grading import batch, jail, scores, store
+from cnnlib.course.grading import batch, jail, lms, scores, store
 from cnnlib.course.grading.course_book import gradebook
 from cnnlib.course.grading.scores import read_overrides, scored
 from cnnlib.course.grading.similarity import form, similar
@@ -689,6 +689,15 @@ def test_an_export_needs_no_roster(quick, tmp_path):
     (tmp_path / "in" / "doejane_12_34_02.ipynb").unlink()
     quick({"Li Wei_7_assignsubmission_file/x.ipynb": RIGHT}, output="m", export=["moodle"])
     assert rows_of(tmp_path / "m" / "moodle.csv")[1][:6] == ["Participant 7", "Li Wei", "", "", "2", "2"]
+
+
+def test_who_is_not_in_an_export_is_said(quick, tmp_path):
+    quick({"ann.ipynb": RIGHT}, export=["canvas"])
+    assert len(rows_of(tmp_path / "run" / "canvas.csv")) == 2
+    assert f"{lms.NUMBERLESS} (1):\n  ann\n" in (tmp_path / "run" / "summary.txt").read_text()
+    (tmp_path / "in" / "ann.ipynb").unlink()
+    quick({"doejane_12_34_02.ipynb": HALF}, output="c", export=["canvas"])
+    assert lms.NUMBERLESS not in (tmp_path / "c" / "summary.txt").read_text()
 
 
 def test_names_cannot_act_in_a_spreadsheet_a_terminal_or_a_page(quick, tmp_path, capsys):

@@ -15,6 +15,7 @@ from cnnlib.course.grading.tables import columns_at, csv_as_it_is, inert, shown
 from cnnlib.ground.errors import ParameterError
 
 FOREIGN = "known by name alone: the worksheet is another assignment's, and Moodle will not take moodle.csv"
+NUMBERLESS = "not in the file for import, for no name tells their number; give the LMS's own table (--roster)"
 CANVAS_COLUMNS = ["Student", "ID", "SIS User ID", "SIS Login ID", "Section"]
 MOODLE_COLUMNS = [
     *("Identifier", "Full name", "Email address", "Status", "Grade", "Maximum Grade"),
@@ -127,6 +128,14 @@ def foreign(run, results):
         and (number := _number(result))
         and re.search(r"\d*$", rows[result["student_id"]][at].strip())[0] != number
     ]
+
+
+def numberless(run, results):
+    """Return the results that an export lacks, for want of the LMS's table and of a number."""
+    kind = run["roster"] and run["roster"]["kind"]
+    if all(name == kind for name in run["export"]):
+        return []
+    return [result for result in results if not is_blank(result) and not _number(result)]
 
 
 def _by_row(run, results):

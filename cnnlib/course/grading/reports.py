@@ -176,6 +176,7 @@ def summary(run, results, alike):
         ("in the roster, and nothing handed in", absent),
         ("handed in, and nobody in the roster, or more than one, fits", strangers),
         (lms.FOREIGN, [called(result) for result in lms.foreign(run, results)]),
+        (lms.NUMBERLESS, [called(result) for result in lms.numberless(run, results)]),
         (f"late{off}", late),
         ("passed over, all in passed_over.csv", passed),
         ("ended by the clock or the system, worth a look", look),
