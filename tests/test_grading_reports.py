@@ -232,14 +232,14 @@ def exam_of(cases):
     }
 
 
-def test_with_partial_credit_all_cases_are_asked_and_counted():
+def test_where_all_cases_are_asked_those_that_are_right_are_counted():
     def wrong_for_odd(case):
         if case[0] == 5:
             raise judge.AnswerEnded("error", "it raised")
         return 2 * case[0] if case[0] % 2 == 0 else 0
 
     exam = exam_of([2, 3, 4, 5, 6])
-    short, whole = judge.examine(exam, wrong_for_odd), judge.examine(exam | {"partial": True}, wrong_for_odd)
+    short, whole = judge.examine(exam, wrong_for_odd), judge.examine(exam, wrong_for_odd, all_cases=True)
     assert short == whole  # status and message: of the first case that is wrong
     assert (short.passed_cases, short.cases) == (1, 5)
     assert (whole.passed_cases, whole.cases) == (3, 5)
@@ -249,7 +249,7 @@ def test_with_partial_credit_all_cases_are_asked_and_counted():
             raise judge.AnswerEnded("killed", "it ended")
         return wrong_for_odd(case)
 
-    assert judge.examine(exam | {"partial": True}, killed).passed_cases == 2
+    assert judge.examine(exam, killed, all_cases=True).passed_cases == 2
     assert judge.examine(exam, lambda case: 2 * case[0]).passed_cases == 5
 
 

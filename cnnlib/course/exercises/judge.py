@@ -43,14 +43,15 @@ class AnswerEnded(Exception):  # noqa: N818 - an answer's end, foreseen and judg
         self.verdict = Verdict(status, message)
 
 
-def examine(exam, ask):
+def examine(exam, ask, all_cases=False):
     """Ask an answer every case of an exam, and judge what it returns.
 
     Args:
-        exam: dict as `cnnlib.course.exercises.make_exam` builds it. With a true "partial" the cases behind
-            one that is not as expected are asked too, so that the share which passed is known.
+        exam: dict as `cnnlib.course.exercises.make_exam` builds it.
         ask: function from a case (plain data) to the answer's result (plain data); it raises AnswerEnded
             where there is none.
+        all_cases: whether those behind one that is not as expected are asked too: then the share of those
+            that are is known.
 
     Returns:
         Verdict on the first case that is not as expected, or a pass.
@@ -71,7 +72,7 @@ def examine(exam, ask):
         passed += verdict.passed
         if not verdict.passed:
             first = first or verdict
-            if not exam.get("partial"):
+            if not all_cases:
                 break
     return replace(first or Verdict("pass"), passed_cases=passed, cases=len(exam["cases"]))
 

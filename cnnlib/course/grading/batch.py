@@ -414,11 +414,8 @@ def _prepare(output, described):
     shutil.rmtree(output / "course", ignore_errors=True)
     release_package(output / "course" / "cnnlib", [lesson.stem[:2]])
     (output / "course" / "data").symlink_to(DATA)
-    exams = [
-        exam
-        | {"points": described["points"].get(exam["id"], exam["points"]), "partial": described["partial"]}
-        for exam in (make_exam(e, described["seed"]) for e in asked)
-    ]
+    exams = [make_exam(e, described["seed"]) for e in asked]
+    exams = [exam | {"points": described["points"].get(exam["id"], exam["points"])} for exam in exams]
     setup = {
         "exercises": [{"id": e.id, "stub": e.stub} for e in asked],
         "exams": exams,

@@ -132,7 +132,7 @@ class Asker:
         deadline, process = time.monotonic() + exam["seconds"], self._process
         try:
             process.load(name, deadline, *answer)
-            verdict = judge.examine(exam | {"partial": True}, lambda c: process.call(name, c, deadline))
+            verdict = judge.examine(exam, lambda c: process.call(name, c, deadline), all_cases=True)
         except AnswerEnded as ended:
             verdict = ended.verdict
         except MemoryError:
