@@ -201,19 +201,18 @@ def test_an_answer_that_is_slower_than_most_has_its_time_in_its_own_process(judg
     assert len(forks) == 2
 
 
-def test_what_all_statements_make_right_is_forked_once(warden_of, forks):
-    """Nor is it forked again where no more statements would run."""
+def test_a_wrong_answer_is_forked_again_only_where_more_statements_would_run(warden_of, forks):
     exam, answer = make_exam(an_exercise(), 7), "FACTORS = [3]\ndef double(x): return FACTORS[0] * x"
-    more = "def same(a): return a\nsame(FACTORS)[0] = 2"
-    for cells, status in (
-        ([answer], "fail"),
-        ([answer, "def other(): pass"], "fail"),
-        ([answer, more], "pass"),
+    more = "import IPython\nIPython.get_ipython().push({'FACTORS': [2]})"
+    for cells, status, count in (
+        ([answer], "fail", 1),
+        ([answer, "def other(): pass"], "fail", 1),
+        ([answer, more], "pass", 2),
     ):
         asker = examiner.Asker(warden_of("namespaces"))
         verdict, _ = asker.ask("anna", exam, answer, cells, 0, list(range(len(cells))))
         asker.end()
-        assert (verdict.status, len(forks)) == (status, 1), cells
+        assert (verdict.status, len(forks)) == (status, count), cells
         forks.clear()
 
 
@@ -264,7 +263,8 @@ def test_a_process_that_is_asked_once_more_does_not_know_where_it_was_wrong(ward
 
 def test_what_ends_in_a_later_case_than_the_first_wrong_one_leaves_no_process(warden_of, monkeypatch):
     monkeypatch.setattr(examiner, "BRIEF", 0.5)
-    asker, exam = examiner.Asker(warden_of("namespaces")), make_exam(an_exercise(), 7)
+    asker = examiner.Asker(warden_of("namespaces"))
+    exam = make_exam(an_exercise(), 7) | {"partial": True}
     endless = body("while x.dim() == 2:\n    pass\nreturn x")
     verdict, _ = asker.ask("anna", exam | {"seconds": IMPATIENT}, endless, [])
     assert verdict.status == "fail"
@@ -534,7 +534,7 @@ DISTURBING = {
 def test_a_disturber_of_others_disturbs_nobody(judge, witness, source):
     (found,) = judge(source)
     deadline = time.monotonic() + 60
-    assert witness.call("double", [torch.ones(2).numpy()], deadline).tolist() == [2, 2]
+    assert witness.call("double", deadline, [torch.ones(2).numpy()]).tolist() == [2, 2]
     assert found["status"] in ("pass", "fail", "killed", "timeout"), found  # it may well have hurt itself
 
 

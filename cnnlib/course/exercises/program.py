@@ -77,7 +77,8 @@ def load(name, source, providers, given=0, own=(), ran=None):
         given: how many of them are the lesson's.
         own: which of them, by number, run as a whole: those that the learner wrote or changed.
         ran: list of the points up to which the notebook has run in this process already, which gets this
-            answer's; where one is further down, nothing runs, for the answer would find what it should not.
+            answer's. Where one is further down, nothing runs, for the answer would find what it should not;
+            nor, where there is one, does `own`, for the answer may know which of its guesses was wrong.
 
     Raises:
         AnswerEnded: there is no such function or class; `own` makes no difference to what runs; or see `ran`.
@@ -90,8 +91,8 @@ def load(name, source, providers, given=0, own=(), ran=None):
             s.anything = True
     if own and not notebook.widen(names_in(wanted), own):
         raise AnswerEnded("error", NO_MORE)
-    if ran and notebook.end < max(ran):
-        raise AnswerEnded("error", "what stands below it has run already")
+    if ran and (own or notebook.end < max(ran)):
+        raise AnswerEnded("error", "it needs a process in which nothing has run")
     if ran is not None:
         ran.append(notebook.end)
     with _recorded_checks() as handed:

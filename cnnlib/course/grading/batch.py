@@ -415,7 +415,9 @@ def _prepare(output, described):
     release_package(output / "course" / "cnnlib", [lesson.stem[:2]])
     (output / "course" / "data").symlink_to(DATA)
     exams = [make_exam(e, described["seed"]) for e in asked]
-    exams = [exam | {"points": described["points"].get(exam["id"], exam["points"])} for exam in exams]
+    for exam in exams:
+        exam["points"] = described["points"].get(exam["id"], exam["points"])
+        exam["partial"] = described["partial"]
     setup = {
         "exercises": [{"id": e.id, "stub": e.stub} for e in asked],
         "exams": exams,

@@ -54,7 +54,7 @@ class Answer:
         request = {"name": name, "source": source, "providers": providers, "given": given, "own": own}
         self._request(request, "loaded", deadline)
 
-    def call(self, name, case, deadline):
+    def call(self, name, deadline, case):
         """Return what `exercises.ask` makes of an answer and a case, both ways plain data.
 
         Raises:

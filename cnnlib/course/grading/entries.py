@@ -162,7 +162,7 @@ def _ask(warden, name, request, seconds, what, most=None):
         try:
             for function, case in (("limit", [most]), (name, request)):
                 answer.load(function, deadline, program, [])
-                reply = answer.call(function, case, deadline)
+                reply = answer.call(function, deadline, case)
         except AnswerEnded as ended:
             verdict = ended.verdict
         spent = answer.end()

@@ -86,9 +86,6 @@ class Asker:
     To fork a process costs more than to ask an answer. So an answer is asked first, for a BRIEF time, in the
     process that is at hand, where other answers of the learner were asked, as in a notebook. If it is right
     there, it counts. If not, what came before may have spoilt it, and a process of its own decides.
-
-    All cases are asked, also behind one that is not right: a process that is asked once more does not learn
-    where to guess anew.
     """
 
     def __init__(self, warden):
@@ -132,7 +129,8 @@ class Asker:
         deadline, process = time.monotonic() + exam["seconds"], self._process
         try:
             process.load(name, deadline, *answer)
-            verdict = judge.examine(exam, lambda c: process.call(name, c, deadline), all_cases=True)
+            asked = functools.partial(process.call, name, deadline)
+            verdict = judge.examine(exam, asked, all_cases=exam.get("partial", False))
         except AnswerEnded as ended:
             verdict = ended.verdict
         except MemoryError:
