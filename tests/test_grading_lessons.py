@@ -14,14 +14,15 @@ from cnnlib.course.grading import batch, examiner, jail, one
 def run_here(folder, *_):
     """Run a graded notebook in this process, which costs no pytest and no kernel; write what nbval writes."""
     outcomes = []
-    _, warden = examiner._job(str(folder))
-    with warden():
+    _, asker = examiner._job(str(folder))
+    with asker().warden:
         for cell in code_cells(read(folder / "graded.ipynb"))[1:]:  # the first one limits the kernel's memory
             try:
                 exec(cell.source, {"examine": functools.partial(examiner.examine, folder=folder)})
                 outcomes.append([cell.id, True])
             except examiner.AnswerFailed:
                 outcomes.append([cell.id, False])
+        asker().end()
     (folder / "outcomes.jsonl").write_text("\n".join(map(json.dumps, outcomes)))
     return ""
 

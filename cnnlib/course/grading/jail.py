@@ -145,7 +145,8 @@ class Warden:
     def _order(self, order, key, seconds):
         try:
             self._control.settimeout(seconds)
-            self._control.sendall(order)
+            if order:
+                self._control.sendall(order)
             reply = json.loads(self._replies.readline() or '{"failed": "its process ended"}')
         except OSError as error:
             reply = {"failed": str(error)}
