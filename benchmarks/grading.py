@@ -15,9 +15,10 @@ does not execute the lesson in either case. nbgrader and `otter run` run answers
 can use Docker containers in addition, which are not measured here.
 
 Measured on two cores of an AMD EPYC with AVX-512, two jobs. In one run, 100 submissions each: cnnlib 0.34 s,
-nbgrader 4.41 s (13.1 times), at most 1.1 and 11.2 GiB of memory; nbgrader gave 48 points that were not earned,
-to those who patch the checker. Of cnnlib's 34 s one submission, which loops for ever, uses 20. Otter took 7.2 s
-a submission in another run on the same day, with 8.7 GiB, and gave the same 48 points. Alone: 1,000 in 250 s.
+nbgrader 4.41 s (13.1 times), at most 1.1 and 11.2 GiB of memory; nbgrader gave 48 points that were not
+earned, to those who patch the checker. Of cnnlib's 34 s one submission, which loops for ever, uses 20. Otter
+took 7.2 s a submission in another run on the same day, with 8.7 GiB, and gave the same 48 points. Alone:
+1,000 in 250 s.
 """
 
 import argparse
