@@ -82,7 +82,8 @@ class NetworkExplorer(OnDigits):
     def describe(self):
         index, channel, row, column = self._choice()[0]
         name = ["image", *(layer["name"] for layer in self.network), "softmax"][index]
-        sums = "" if self._parts() is None else f", a sum over {len(self._parts()[0])} input maps"
+        parts = self._parts()
+        sums = "" if parts is None else f", a sum over {len(parts[0])} input maps"
         return (
             f"The maps of a network's layers, and one value taken apart: {name}, map {channel}, row {row}, "
             f"column {column}, is {short(self.value)}{sums}. Run the cell to take any other value apart."
