@@ -194,7 +194,7 @@ REFUSED = {
     "stops the clock": (around(CLOCK).replace("'epochs': 1", "'epochs': 1000"), TOO_LONG),
     "lets others work": (around(FORKS, "import os"), TOO_LONG),
     "forges the loop": (around(FORGES), "its answers are no labels, one for each image"),
-    "endless when it is asked": (around(ASKED_FOREVER), "while it was asked, it took "),
+    "endless when it is asked": (around(ASKED_FOREVER), TOO_LONG.replace("has 1", "has 2")),
     "os._exit": (f"import os\nEntry = lambda: os._exit(0)\n{QUICK}", "its process ended (exit status 0)"),
     "sys.exit": (f"import sys\nEntry = lambda: sys.exit(0)\n{QUICK}", "tried to end the program"),
     "10 GB": (f"def Entry():\n    return torch.ones(10 << 28).add_(1)\n{QUICK}", "memory"),
