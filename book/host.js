@@ -35,7 +35,7 @@ async function unpacked(value) {
 // What anywidget gives to `render`, without a kernel behind it: files answer.
 class Model {
   constructor(state) {
-    Object.assign(this, { state, listeners: new Map() });
+    Object.assign(this, { state, listeners: new Map(), asked: new Set() });
   }
 
   get(name) {
@@ -45,7 +45,11 @@ class Model {
   set(name, value) {
     this.state[name] = value;
     for (const listener of [...(this.listeners.get(`change:${name}`) ?? [])]) listener();
-    if (name === "wanted") this.answer(value);
+    if (name !== "wanted") return;
+    for (const question of value.filter(([number]) => !this.asked.has(number))) {
+      this.asked.add(question[0]);
+      this.answer(question);
+    }
   }
 
   on(event, listener) {

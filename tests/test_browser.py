@@ -306,6 +306,25 @@ def test_the_feature_explorer_moves_through_layers_channels_and_places(live, fea
     until(live, lambda: "channel 7, block2" in features.inner_text())
 
 
+def test_what_is_asked_for_while_the_kernel_is_busy_is_answered(live, features):
+    """In one turn of the browser, so that the kernel cannot have heard of the first change."""
+    hasty = """view => {
+        const [number] = view.querySelectorAll("input[type=number]");
+        const [photo, layer] = view.querySelectorAll("select");
+        const change = (node, value) => {
+            node.value = value;
+            node.dispatchEvent(new Event("change"));
+        };
+        change(number, "5");
+        change(layer, "block4");
+        change(photo, "china");
+    }"""
+    features.evaluate(hasty)
+    scene = features.locator("canvas").nth(0)
+    until(live, lambda: "china" in scene.get_attribute("aria-label"))
+    assert features.locator("select").nth(1).input_value() == "block4"
+
+
 def test_another_photograph_and_a_wrong_path(live, features):
     scene = features.locator("canvas").nth(0)
     before = pixels(scene)

@@ -57,9 +57,21 @@ def explorer(vgg):
 
 def ask(widget, *key):
     """Ask as the view asks, and return the answer."""
-    widget.wanted = [widget.answer.get("number", 0) + 1, *key]
-    assert widget.answer["number"] == widget.wanted[0]
+    number = widget.answer.get("number", 0) + 1
+    widget.wanted = [[number, *key]]
+    assert widget.answer["number"] == number
     return widget.answer
+
+
+def test_all_that_is_wanted_is_answered_once(explorer):
+    answers = []
+    explorer.observe(lambda change: answers.append(change.new), "answer")
+    explorer.wanted = [[1, "coffee"], [2, "coffee", "block5"]]
+    explorer.wanted = [[1, "coffee"], [2, "coffee", "block5"], [3, "nowhere.jpg"]]
+    assert [answer["number"] for answer in answers] == [1, 2, 3]
+    assert "pixels" in answers[0]
+    assert "maps" in answers[1]
+    assert "nowhere.jpg" in answers[2]["problem"]
 
 
 def unpacked(value):

@@ -62,24 +62,30 @@ class Interactive(anywidget.AnyWidget):
     page of the book has no kernel: there the same script draws the view from the stored state. Everywhere
     else the figure is what there is to see.
 
-    A view asks for what it does not have by setting `wanted` to a number and a key; the kernel, or the book,
-    sets `answer` to what `look_up` returns for the key, with the number.
+    A view asks for what it does not have by adding a number and a key to `wanted`; the kernel, or the book,
+    sets `answer` to what `look_up` returns for the key, with the number, once for each.
     """
 
     _esm = script() + "\nexport default { render };\n"
     _css = style()
 
     view = Unicode(help="which view `main.js` chooses").tag(sync=True)
-    wanted = List(help="[number, *key]").tag(sync=True)
+    wanted = List(help="a list [number, *key] for each question that the view has no answer to").tag(sync=True)
     answer = Dict().tag(sync=True)
     name = "a widget"
     in_book = True
     """Whether the view can live on its state and on what the book holds, without a kernel."""
 
+    def __init__(self, **traits):
+        self._answered = set()  # the numbers of questions
+        super().__init__(**traits)
+
     @observe("wanted")
     def _wanted(self, change):
-        number, *key = change.new
-        self.answer = {"number": number, **attempt(self.look_up, *key)}
+        for number, *key in change.new:
+            if number not in self._answered:
+                self._answered.add(number)
+                self.answer = {"number": number, **attempt(self.look_up, *key)}
 
     def look_up(self, *key):
         """Return what is known under a key: a dict of numbers, texts, lists and bytes."""

@@ -105,26 +105,26 @@ const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLe
 // Return a function that asks for what is known under a key of one or more texts, a photograph's name for
 // instance. In JupyterLab the kernel answers, on a page of the book a file beside it. Answers are kept.
 function asker(model) {
-  const kept = new Map();
+  const kept = new Map(), open = new Map(), answered = new Set();
+  model.on("change:answer", () => {
+    const answer = model.get("answer"), { resolve, reject } = open.get(answer.number) ?? {};
+    answered.add(answer.number);
+    open.delete(answer.number);
+    if (answer.problem) reject?.(new Error(answer.problem));
+    else resolve?.(answer);
+  });
   return (...key) => {
     const name = key.join("\n");
     if (kept.has(name)) return kept.get(name);
-    // Another view of the model may have asked before this page was loaded: what is asked twice is no change.
-    const number = (model.get("wanted")?.[0] ?? 0) + 1;
-    const promise = new Promise((resolve, reject) => {
-      const listen = () => {
-        const answer = model.get("answer");
-        if (answer.number !== number) return;
-        model.off("change:answer", listen);
-        if (answer.problem) reject(new Error(answer.problem));
-        else resolve(answer);
-      };
-      model.on("change:answer", listen);
-      model.set("wanted", [number, ...key]);
-      model.save_changes();
-    });
+    // While the kernel has not heard of one state, only the last of those that follow is sent to it. So each
+    // tells all that is not answered yet, what another view of the model asked for too.
+    const questions = model.get("wanted") ?? [];
+    const number = 1 + Math.max(0, ...questions.map(([each]) => each));
+    const promise = new Promise((resolve, reject) => open.set(number, { resolve, reject }));
     kept.set(name, promise);
     promise.catch(() => kept.delete(name));
+    model.set("wanted", [...questions.filter(([each]) => !answered.has(each)), [number, ...key]]);
+    model.save_changes();
     return promise;
   };
 }
