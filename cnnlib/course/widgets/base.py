@@ -70,7 +70,7 @@ class Interactive(anywidget.AnyWidget):
     _css = style()
 
     view = Unicode(help="which view `main.js` chooses").tag(sync=True)
-    wanted = List(help="a list [number, *key] for each question that the view has no answer to").tag(sync=True)
+    wanted = List(help="[number, *key] of each question that has no answer yet").tag(sync=True)
     answer = Dict().tag(sync=True)
     name = "a widget"
     in_book = True
