@@ -3,7 +3,7 @@
 from cnnlib.ground.errors import ParameterError, check_whole
 from cnnlib.models.alexnet import AlexNet, alexnet_2012, alexnet_small
 from cnnlib.models.efficientnet import EfficientNetB0, efficientnet_small
-from cnnlib.models.fast import fast_cnn, fast_cnn_wide
+from cnnlib.models.fast import fast_cnn, fast_cnn_deep
 from cnnlib.models.inception import GoogLeNet, inception_small
 from cnnlib.models.lenet import LeNet5, LeNet5Paper
 from cnnlib.models.resnet import resnet18, resnet50, resnet_small, resnext50_32x4d, resnext_small
@@ -14,7 +14,7 @@ MODELS = {
     "mlp": MLP,
     "simple_cnn": SimpleCNN,
     "fast_cnn": fast_cnn,
-    "fast_cnn_wide": fast_cnn_wide,
+    "fast_cnn_deep": fast_cnn_deep,
     "lenet5_paper": LeNet5Paper,
     "lenet5": LeNet5,
     "alexnet_small": alexnet_small,

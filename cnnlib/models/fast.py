@@ -23,17 +23,18 @@ def fast_cnn(in_channels=1, num_classes=10):
     return nn.Sequential(*layers, nn.Linear(256, num_classes))
 
 
-def fast_cnn_wide(in_channels=1, num_classes=10):
-    """Build the same idea for images that fill their frame: 394,186 parameters, 29.2 million MACs an image.
+def fast_cnn_deep(in_channels=1, num_classes=10):
+    """Build the same idea for images that fill their frame: 252,138 parameters, 8.79 million MACs an image.
 
-    Twice as wide, nothing is cut off, and pooling first comes after the second convolution: texture is fine.
+    Nothing is cut off, the stem has stride 1 and every convolution is padded: texture is fine. Pooling still
+    comes first, so that the last of four convolutions works on maps of 3 × 3.
 
     Shape: images (N, in_channels, 28, 28) float → logits (N, num_classes).
     """
-    layers = [nn.Conv2d(in_channels, 64, kernel_size=5, stride=2, padding=2, bias=False)]  # (N, 64, 14, 14)
-    layers += [nn.BatchNorm2d(64), nn.ReLU()]
-    layers += [nn.Conv2d(64, 128, kernel_size=3, padding=1, bias=False)]
-    layers += [nn.MaxPool2d(2), nn.BatchNorm2d(128), nn.ReLU()]  # (N, 128, 7, 7)
-    layers += [nn.Conv2d(128, 256, kernel_size=3, padding=1, bias=False)]
-    layers += [nn.MaxPool2d(2), nn.BatchNorm2d(256), nn.ReLU(), nn.Flatten()]  # (N, 256 * 3 * 3)
-    return nn.Sequential(*layers, nn.Linear(256 * 3 * 3, num_classes))
+    layers = []
+    for width, pools in ((32, True), (64, True), (128, True), (128, False)):
+        layers += [nn.Conv2d(in_channels, width, kernel_size=3, padding=1, bias=False)]
+        layers += [nn.MaxPool2d(2)] if pools else []  # 28 × 28 → 14 × 14 → 7 × 7 → 3 × 3
+        layers += [nn.BatchNorm2d(width), nn.ReLU()]
+        in_channels = width
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(128 * 3 * 3, num_classes))
