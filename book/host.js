@@ -35,7 +35,7 @@ async function unpacked(value) {
 // What anywidget gives to `render`, without a kernel behind it: files answer.
 class Model {
   constructor(state) {
-    Object.assign(this, { state, listeners: new Map(), asked: new Set() });
+    Object.assign(this, { state, listeners: new Map(), asked: 0 });
   }
 
   get(name) {
@@ -46,8 +46,8 @@ class Model {
     this.state[name] = value;
     for (const listener of [...(this.listeners.get(`change:${name}`) ?? [])]) listener();
     if (name !== "wanted") return;
-    for (const question of value.filter(([number]) => !this.asked.has(number))) {
-      this.asked.add(question[0]);
+    for (const question of value.filter(([number]) => number > this.asked)) {
+      this.asked = question[0];
       this.answer(question);
     }
   }

@@ -76,15 +76,10 @@ class Interactive(anywidget.AnyWidget):
     in_book = True
     """Whether the view can live on its state and on what the book holds, without a kernel."""
 
-    def __init__(self, **traits):
-        self._answered = set()  # the numbers of questions
-        super().__init__(**traits)
-
     @observe("wanted")
     def _wanted(self, change):
         for number, *key in change.new:
-            if number not in self._answered:
-                self._answered.add(number)
+            if number > self.answer.get("number", 0):  # numbers rise, and are answered in their order
                 self.answer = {"number": number, **attempt(self.look_up, *key)}
 
     def look_up(self, *key):

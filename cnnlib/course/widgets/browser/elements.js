@@ -105,10 +105,9 @@ const bytes = (view) => new Uint8Array(view.buffer, view.byteOffset, view.byteLe
 // Return a function that asks for what is known under a key of one or more texts, a photograph's name for
 // instance. In JupyterLab the kernel answers, on a page of the book a file beside it. Answers are kept.
 function asker(model) {
-  const kept = new Map(), open = new Map(), answered = new Set();
+  const kept = new Map(), open = new Map();
   model.on("change:answer", () => {
     const answer = model.get("answer"), { resolve, reject } = open.get(answer.number) ?? {};
-    answered.add(answer.number);
     open.delete(answer.number);
     if (answer.problem) reject?.(new Error(answer.problem));
     else resolve?.(answer);
@@ -119,11 +118,12 @@ function asker(model) {
     // While the kernel has not heard of one state, only the last of those that follow is sent to it. So each
     // tells all that is not answered yet, what another view of the model asked for too.
     const questions = model.get("wanted") ?? [];
+    const answered = model.get("answer")?.number ?? 0;
     const number = 1 + Math.max(0, ...questions.map(([each]) => each));
     const promise = new Promise((resolve, reject) => open.set(number, { resolve, reject }));
     kept.set(name, promise);
     promise.catch(() => kept.delete(name));
-    model.set("wanted", [...questions.filter(([each]) => !answered.has(each)), [number, ...key]]);
+    model.set("wanted", [...questions.filter(([each]) => each > answered), [number, ...key]]);
     model.save_changes();
     return promise;
   };
