@@ -3,6 +3,7 @@
     python benchmarks/training_speed.py [--tasks mnist-99 mnist-99.5 fashion-93] [--seeds 5] [--device auto]
     python benchmarks/training_speed.py --choose [--seeds 3]    # how the lengths below were chosen
     python benchmarks/training_speed.py --tasks mnist-99 --reference-steps 60    # a minute instead of many
+    python benchmarks/training_speed.py --steps    # a step's time for more and more images, of both networks
 
 The reference is the network, optimizer and data path of the well-known MNIST example program, written anew
 from its published settings: convolutions of 32 and 64 kernels, dropout 0.25 and 0.5, Adadelta with rate 1
@@ -330,6 +331,34 @@ def measure(name, seeds, device, steps=None):
         print(f"  {compared}, run by run: median {middle}, quartiles {low} to {high} times")
 
 
+def time_steps(device, sizes=(2, 64, 256, 1024, 4096), rounds=10, steps=20):
+    """Print the median milliseconds of a training step of each size, on images that lie on the device."""
+    reference, fast = ReferenceCNN(), plain().to(memory_format=torch.channels_last)
+    learners = {
+        "reference": (reference, torch.optim.Adadelta(reference.parameters(), lr=1.0), F.cross_entropy),
+        "fast_cnn": (fast, FAST["optimizer"](fast.parameters(), lr=0.001), FAST["loss"]),
+    }
+    print(f"\nms a step with {', '.join(f'{size:,}' for size in sizes)} images, median of {rounds} rounds")
+    for name, (model, optimizer, loss) in learners.items():
+        model.to(device).train()
+        medians = []
+        for size in sizes:
+            images = torch.rand(size, 1, 28, 28, device=device)
+            labels = torch.randint(10, (size,), device=device)
+            times = []
+            for _ in range(rounds + 1):
+                finish(device)
+                started = time.perf_counter()
+                for _ in range(steps):
+                    optimizer.zero_grad()
+                    loss(model(images), labels).backward()
+                    optimizer.step()
+                finish(device)
+                times.append(time.perf_counter() - started)
+            medians.append(1000 * statistics.median(times[1:]) / steps)  # the first round warms up
+        print(f"  {name:12}", *(f"{median:10.2f}" for median in medians), flush=True)
+
+
 def show(name, rows, model, images, extrapolated=False):
     correct, seconds = (mean_se(row[i] for row in rows) for i in (0, 1))
     share = "extrapolated" if extrapolated else f"{correct:.2%}"
@@ -345,12 +374,15 @@ def main():
     parser.add_argument(
         "--reference-steps", type=int, help="train the reference for so many steps only, and extrapolate"
     )
+    parser.add_argument("--steps", action="store_true", help="time single steps of several sizes, and stop")
     parser.add_argument("--choose", action="store_true", help="show how the lengths were chosen, and stop")
     arguments = parser.parse_args()
     device = best_device(arguments.device)
     facts = report()
     print(f"torch {facts['torch']}, {device}, {facts['CPU threads']} threads")
-    if arguments.choose:
+    if arguments.steps:
+        time_steps(device)
+    elif arguments.choose:
         choose(arguments.tasks, arguments.seeds, device)
     else:
         for name in arguments.tasks:

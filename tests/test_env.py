@@ -306,6 +306,15 @@ def test_own_randomness_is_that_of_a_seed_and_leaves_the_callers_as_it_was():
     assert draw() == inside
 
 
+def test_what_is_seeded_has_cudnn_repeat_its_sums(monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "deterministic", False)
+    with own_randomness(7, torch.device("cpu")):
+        assert torch.backends.cudnn.deterministic
+    assert not torch.backends.cudnn.deterministic  # the caller's choice
+    set_seed(7)
+    assert torch.backends.cudnn.deterministic
+
+
 @pytest.mark.parametrize("kind", ["cuda", "mps", "xpu"])
 def test_the_state_of_a_devices_generator_is_kept_beside_the_cpus(monkeypatch, kind):
     class Module:

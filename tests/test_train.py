@@ -20,7 +20,7 @@ from torch import nn
 from cnnlib.data import Dataset, to_float
 from cnnlib.ground.errors import CheckpointError, DataError, ParameterError, Stopped
 from cnnlib.ground.progress import progress_bar
-from cnnlib.models import hooks
+from cnnlib.models import hooks, make_model
 from cnnlib.models.batch_norm import BatchNorm2d
 from cnnlib.train import evaluate, fit, predict, side_by_side, warmup_linear
 from cnnlib.train.checkpoint import load_checkpoint, save_checkpoint
@@ -479,6 +479,20 @@ def test_a_last_batch_of_one_image_is_refused_where_batch_norm_needs_two(blobs):
         F.cross_entropy(plain(blobs.images[indices] / 255), blobs.labels[indices]).backward()
         optimizer.step()
     assert same(ours, plain)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_run_repeats_itself_on_a_gpu():
+    images = torch.randint(256, (1_000, 1, 28, 28), dtype=torch.uint8)
+    noise = Dataset(images, torch.arange(1_000) % 10, 10)
+    runs = []
+    for _ in range(3):  # simple_cnn's differed by the second when cuDNN chose freely
+        torch.manual_seed(0)
+        model = make_model("simple_cnn")
+        quiet(model, noise, epochs=3, batch_size=32, seed=0, device="cuda")
+        runs.append(model)
+    assert same(runs[0], runs[1])
+    assert same(runs[0], runs[2])
 
 
 def test_the_generators_of_other_devices_are_left_alone(blobs, monkeypatch):

@@ -111,13 +111,19 @@ def keep_freed_memory():
 
 
 def set_seed(seed):
-    """Seed the generators of Python, NumPy and torch (every device).
+    """Seed the generators of Python, NumPy and torch (every device), and have a GPU repeat its sums.
+
+    The algorithms that cuDNN prefers on an NVIDIA GPU add in an order that changes from run to run, and with
+    it the last digits. From here on it takes those that give the same numbers again; small networks train as
+    fast with them.
 
     Args:
         seed: int, 0 to 2**32 − 1.
 
     Raises:
         ParameterError: `seed` is not such an int.
+
+    Source: PyTorch's notes on reproducibility, section "CUDA convolution determinism".
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
         raise ParameterError(f"seed is {seed!r}; it must be an int from 0 to {2**32 - 1}")
@@ -126,6 +132,7 @@ def set_seed(seed):
     random.seed(int(seed))
     np.random.seed(int(seed))
     torch.manual_seed(int(seed))
+    torch.backends.cudnn.deterministic = True
 
 
 def random_states(device):
@@ -168,9 +175,10 @@ def _which(device):
 
 @contextmanager
 def own_randomness(seed, device):
-    """Seed Python, NumPy and torch for a block, and give the caller's generators back afterwards.
+    """Seed Python, NumPy and torch for a block, as `set_seed` does; give the caller's state back afterwards.
 
-    Those of other devices are left alone: `torch.manual_seed` would seed them too, and not put them back.
+    The generators of other devices are left alone: `torch.manual_seed` would seed them too, and not put them
+    back.
 
     Args:
         seed: int from 0 on; None: the block begins with the caller's own states.
@@ -178,17 +186,20 @@ def own_randomness(seed, device):
     """
     import torch
 
-    before = random_states(device)
+    before, cudnn = random_states(device), torch.backends.cudnn
+    repeats = cudnn.deterministic
     if seed is not None:
         own = {"python": random.Random(seed).getstate()}
         own["numpy"] = np.random.RandomState(seed % 2**32).get_state()  # it takes no larger one
         for kind in before.keys() - own.keys():
             own[kind] = torch.Generator(kind).manual_seed(seed).get_state()
         set_random_states(device, own)
+    cudnn.deterministic = True
     try:
         yield
     finally:
         set_random_states(device, before)
+        cudnn.deterministic = repeats
 
 
 def best_device(name="auto"):
