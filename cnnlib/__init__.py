@@ -21,7 +21,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "8000")
 
 from cnnlib.ground.env import RepairTorchvision, keep_freed_memory  # noqa: E402
 
-__version__ = "0.8.0"
+__version__ = "0.8.1"
 
 keep_freed_memory()
 if "torchvision" not in sys.modules:

@@ -37,6 +37,14 @@ def test_a_claim_shows_its_sentence_its_numbers_and_what_they_exclude(shown):
     json.dumps(stored)
 
 
+def test_no_line_breaks_within_a_number_with_its_error(shown):
+    accuracy = {"accuracy": mean_se([0.926, 0.936])}
+    claim("Most are right.", lambda accuracy: accuracy > 0.5, accuracy, {"b": {"accuracy": 0.1}}, form=".1%")
+    (bundle,) = shown
+    assert "accuracy 93.1 ± 0.5 % (mean ± standard error, n = 2)" in bundle["text/plain"]
+    assert "accuracy 93.1&nbsp;±&nbsp;0.5&nbsp;% (mean" in bundle["text/html"]
+
+
 def test_measured_numbers_that_do_not_pass_fail_the_run(shown):
     with pytest.raises(ClaimFailed, match=r"b < a The measured numbers do not bear it out: a 1; b 1"):
         claim("b < a", above, {"a": 1.0, "b": 1.0}, {"chance": {"a": 0.0}})
