@@ -217,6 +217,7 @@ def test_a_layer_that_counts_itself_counts_what_runs_inside_it():
     assert summary(model, (4, 5, 5)).macs.sum() == 6 * 9 + 2 * 6 * 9
 
 
+@pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning")
 def test_a_model_is_counted_alike_however_it_runs():
     model = make_model("resnet_small")
     macs = count_macs(model, (1, 28, 28))

@@ -261,9 +261,10 @@ def report():
     device = best_device()
     if device.type == "cuda":
         device = f"{device} ({torch.cuda.get_device_name(device)})"
-    packages = ("torch", "torchvision", "numpy", "pandas", "matplotlib", "jupyterlab", "papermill")
+    packages = ("torchvision", "numpy", "pandas", "matplotlib", "jupyterlab", "papermill")
     return {
         "Python": platform.python_version(),
+        "torch": torch.__version__,  # tells the build too, as 2.13.0+cu130 does, where the package's may not
         **{package: installed(package) for package in packages},
         "system": f"{platform.system()} {platform.machine()}",
         "device": str(device),
