@@ -37,6 +37,11 @@ def test_a_claim_shows_its_sentence_its_numbers_and_what_they_exclude(shown):
     json.dumps(stored)
 
 
+def test_outside_of_a_notebook_a_claim_prints_its_text(capsys):
+    claim("b < a", above, {"a": 3.0, "b": 1}, {"a placebo": {"a": 1.25}})
+    assert capsys.readouterr().out == "✓ b < a\n  a 3; b 1\n  excluded: a placebo: a 1.25\n"
+
+
 def test_no_line_breaks_within_a_number_with_its_error(shown):
     accuracy = {"accuracy": mean_se([0.926, 0.936])}
     claim("Most are right.", lambda accuracy: accuracy > 0.5, accuracy, {"b": {"accuracy": 0.1}}, form=".1%")

@@ -268,6 +268,13 @@ def _runs(value):
     return {value.n} if isinstance(value, Estimate) and value.n > 1 else set()
 
 
+class _Bundle(dict):
+    """One output by media types. Outside of IPython, whose `display` prints it there, it is the text."""
+
+    def __repr__(self):
+        return self["text/plain"]
+
+
 def _escape(text):
     """Return the HTML of a text; on a narrow page no line breaks within "93.1 ± 0.5 %"."""
     return re.sub(" (?=[±%])|(?<=±) ", "&nbsp;", html.escape(text))
@@ -291,4 +298,4 @@ def _display(text, holds, evidence, data):
         "text/html": f'<div style="{style}">{body}</div>',
         MIME: {"text": text, "holds": well, "evidence": evidence, **data},
     }
-    display(bundle, raw=True)
+    display(_Bundle(bundle), raw=True)
