@@ -383,6 +383,10 @@ def test_compressed_tables_are_read(blobs, tmp_path, name):
             lambda frame, path: label_last(frame.assign(pixel0=0)).to_csv(path, index=False, header=False),
             "has no header, and only zeros in its first column, where the labels must be",
         ),
+        (
+            lambda frame, path: label_last(frame.assign(pixel0=57)).to_csv(path, index=False, header=False),
+            "a label is a whole number from 0 to 9. In a table without a header the labels stand first",
+        ),
         (lambda frame, path: frame.to_csv(path, header=False), "has 786 columns"),
         (
             lambda frame, path: frame.assign(pixel783=True).to_csv(path, index=False),

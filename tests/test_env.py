@@ -130,7 +130,7 @@ import builtins, importlib, os, pkgutil, signal, sys
 real = builtins.__import__
 def no_posix(name, globals=None, *rest):
     if (globals or {{}}).get("__name__", "").startswith("cnnlib") and name.split(".")[0] in {names}:
-        raise ImportError(name)
+        raise ModuleNotFoundError(name, name=name)
     return real(name, globals, *rest)
 builtins.__import__ = no_posix
 del signal.setitimer, signal.SIGALRM, os.fork, os.O_NOFOLLOW, os.killpg
@@ -147,6 +147,7 @@ try:
 except clock.TimeIsUp:
     print("stopped")
 print(check("02.output_shape", None))
+print(*(command_line.main(arguments) for arguments in (["grade", "02", "."], ["regrade", "."])))
 print(command_line.main(["run", "--help"]))
 """
 
@@ -156,8 +157,10 @@ def test_a_learner_needs_nothing_that_only_posix_has():
     lines = done.stdout.splitlines()
     assert lines[0] == "stopped", done.stderr
     assert lines[1].startswith("✗ 02.output_shape: check was given None, and should be given the function")
+    assert lines[2] == "2 2"  # grade and regrade refuse
     assert "usage: cnnlib run" in done.stdout
-    assert done.stderr == ""
+    no_grading = "cnnlib: grading needs Linux or macOS"
+    assert [line.startswith(no_grading) for line in done.stderr.splitlines()] == [True, True]
 
 
 def calls(path):

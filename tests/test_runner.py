@@ -105,6 +105,7 @@ def test_values_take_the_type_of_the_default(make, given, expected):
         ({"sede": 1}, "no parameter 'sede'; did you mean 'seed'"),
         ({"epochs": 1}, r"no parameter 'epochs'; it has \['seed', 'lr'"),
         ({"seed": "1.5"}, "parameter seed is '1.5', a str; it must be of type int, such as its default 0"),
+        ({"seed": "0.."}, "such as its default 0; `cnnlib sweep` writes a range as 0..9"),
         ({"seed": 1.0}, "parameter seed is 1.0, a float"),
         ({"seed": True}, "parameter seed is True, a bool"),
         ({"seed": "many"}, "parameter seed is 'many'"),

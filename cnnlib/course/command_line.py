@@ -506,6 +506,15 @@ def main(arguments=None):
     except shutil.Error as error:  # of a folder that was copied: (source, target, what is wrong) of each file
         print(f"cnnlib: {error.args[0][0][2]}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as error:
+        if error.name not in ("fcntl", "resource"):
+            raise
+        print(
+            "cnnlib: grading needs Linux or macOS, whose limits keep what was handed in within bounds; on "
+            "Windows use the Windows Subsystem for Linux",
+            file=sys.stderr,
+        )
+        return 2
     except OSError as error:  # such as a disk that is full, or a folder that is not ours
         place = error.filename2 or error.filename  # what a temporary file was to become
         told = f"{place}: {error.strerror}" if place and error.strerror else error

@@ -198,9 +198,10 @@ def check_parameters(path, given):
         try:
             checked[name] = _convert(value, kind)
         except _UNREADABLE:
+            ranges = "; `cnnlib sweep` writes a range as 0..9" if kind is int and ".." in str(value) else ""
             raise ParameterError(
                 f"{Path(path).stem}: parameter {name} is {value!r:.80}, {kind_of(value)}; it must be "
-                f"of type {kind.__name__}, such as its default {known[name].default!r}"
+                f"of type {kind.__name__}, such as its default {known[name].default!r}{ranges}"
             ) from None
         if rule := _rule_broken(known[name], checked[name]):
             raise ParameterError(f"{Path(path).stem}: parameter {name} is {value!r:.80}; it must be {rule}")

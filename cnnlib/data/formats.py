@@ -104,7 +104,8 @@ def read_table(path, way_out, rows=None):
     values = table.to_numpy()
     limits = np.where(np.arange(len(names)) == label, 9, 255)
     if values.dtype.kind not in "iu" or ((values < 0) | (values > limits)).any():
-        values = _numbers(table, names, limits, label, fail)
+        first = "" if has_header else " In a table without a header the labels stand first."
+        values = _numbers(table, names, limits, label, lambda problem: fail(problem + first))
     values = values.astype(np.uint8)
     if not has_header and len(table) > 1 and not values[:, label].any():
         fail("has no header, and only zeros in its first column, where the labels must be.")

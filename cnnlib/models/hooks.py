@@ -202,7 +202,7 @@ def _way_out(model, images, problem):
     if "shape" in problem or "size" in problem:
         return (
             ". A model that ends with a linear layer over all positions takes one size only, one that "
-            "averages over them several"
+            "averages over them several, as resnet_small does"
         )
     return ""
 
