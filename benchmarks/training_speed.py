@@ -74,6 +74,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils.benchmark import Timer
 from torch.utils.data import DataLoader, Subset
 
 from cnnlib.data import Dataset, load, split
@@ -195,6 +196,12 @@ def reference_images(train):
     return datasets.MNIST(DATA, train=train, transform=steps)
 
 
+def train_step(model, optimizer, loss, images, labels):
+    optimizer.zero_grad()
+    loss(model(images), labels).backward()
+    optimizer.step()
+
+
 def train_reference(images, epochs, seed, device, after_epoch=None, steps=None):
     """Train the reference; return (model, seconds). `after_epoch(model)` is called untimed.
 
@@ -214,9 +221,7 @@ def train_reference(images, epochs, seed, device, after_epoch=None, steps=None):
                 finish(device)
                 return model, (time.perf_counter() - started) * epochs * len(loader) / steps
             batch, labels = batch.to(device), labels.to(device)
-            optimizer.zero_grad()
-            F.cross_entropy(model(batch), labels).backward()
-            optimizer.step()
+            train_step(model, optimizer, F.cross_entropy, batch, labels)
         schedule.step()
         finish(device)
         seconds += time.perf_counter() - started
@@ -339,31 +344,22 @@ def measure(name, seeds, device, steps=None):
         print(f"  {compared}, run by run: median {middle}, quartiles {low} to {high} times")
 
 
-def time_steps(device, sizes=(2, 64, 256, 1024, 4096), rounds=10, steps=20):
+def time_steps(device, sizes=(2, 64, 256, 1024, 4096)):
     """Print the median milliseconds of a training step of each size, on images that lie on the device."""
     reference, fast = ReferenceCNN(), plain().to(memory_format=torch.channels_last)
     learners = {
         "reference": (reference, torch.optim.Adadelta(reference.parameters(), lr=1.0), F.cross_entropy),
         "fast_cnn": (fast, FAST["optimizer"](fast.parameters(), lr=0.001), FAST["loss"]),
     }
-    print(f"\nms a step with {', '.join(f'{size:,}' for size in sizes)} images, median of {rounds} rounds")
+    print(f"\nms a step with {', '.join(f'{size:,}' for size in sizes)} images, median")
     for name, (model, optimizer, loss) in learners.items():
-        model.to(device).train()
+        learner = model.to(device).train(), optimizer, loss
         medians = []
         for size in sizes:
-            images = torch.rand(size, 1, 28, 28, device=device)
-            labels = torch.randint(10, (size,), device=device)
-            times = []
-            for _ in range(rounds + 1):
-                finish(device)
-                started = time.perf_counter()
-                for _ in range(steps):
-                    optimizer.zero_grad()
-                    loss(model(images), labels).backward()
-                    optimizer.step()
-                finish(device)
-                times.append(time.perf_counter() - started)
-            medians.append(1000 * statistics.median(times[1:]) / steps)  # the first round warms up
+            batch = torch.rand(size, 1, 28, 28, device=device), torch.randint(10, (size,), device=device)
+            names = {"train_step": train_step, "learner": learner, "batch": batch}
+            timer = Timer("train_step(*learner, *batch)", globals=names, num_threads=torch.get_num_threads())
+            medians.append(1000 * timer.blocked_autorange(min_run_time=1).median)  # warms up, waits for a GPU
         print(f"  {name:12}", *(f"{median:10.2f}" for median in medians), flush=True)
 
 
